@@ -1,0 +1,58 @@
+# `make synth` and `make test` are all that a fresh machine needs; both install what they use.
+SHELL := /bin/bash
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
+ARGS ?=
+
+.PHONY: synth deploy unit test lint format bench pin
+
+synth: .venv/installed node_modules/installed
+	cdk synth --quiet $(ARGS)
+
+# make deploy ARGS="-c instanceType=t3.medium"
+deploy: .venv/installed node_modules/installed
+	cdk deploy $(ARGS)
+
+unit: .venv/installed-dev node_modules/installed
+	pytest tests/unit $(ARGS)
+
+test: .venv/installed-dev node_modules/installed
+	tests/install-programs
+	pytest tests/unit tests/host tests/cloud tests/machine $(ARGS)
+
+lint: .venv/installed-dev node_modules/installed
+	tests/install-programs
+	ruff format --check .
+	ruff check .
+	mypy
+	shellcheck $$(git ls-files | xargs grep -lE '^(#!/bin/(ba)?sh|# shellcheck shell=)')
+	cdk synth --quiet
+	cfn-lint cdk.out/*.template.json
+
+format: .venv/installed-dev
+	ruff check --fix .
+	ruff format .
+
+bench: .venv/installed-dev node_modules/installed
+	tests/install-programs
+	python -m tests.bench
+
+# After a change of requirements*.in.
+pin: .venv/installed-dev
+	uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-header --no-emit-index-url \
+		--no-emit-find-links requirements.in --output-file requirements.txt
+	uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-header --no-emit-index-url \
+		--no-emit-find-links requirements-dev.in --output-file requirements-dev.txt
+
+.venv/installed: requirements.txt
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	.venv/bin/python -m pip install --quiet --requirement requirements-dev.txt
+	touch $@
+
+node_modules/installed: package-lock.json
+	npm ci --no-audit --no-fund --omit-lockfile-registry-resolved
+	touch $@

@@ -1,0 +1,19 @@
+"""Chroma on one EC2 machine that heals itself, as AWS CDK constructs."""
+
+from chroma_stack.auth import ChromaAuth, TokenHeader
+from chroma_stack.errors import SettingError
+from chroma_stack.image import ChromaImage
+from chroma_stack.server import ChromaServer, Endpoint
+from chroma_stack.stack import ChromaStack
+from chroma_stack.version import ChromaVersion
+
+__all__ = [
+    "ChromaAuth",
+    "ChromaImage",
+    "ChromaServer",
+    "ChromaStack",
+    "ChromaVersion",
+    "Endpoint",
+    "SettingError",
+    "TokenHeader",
+]

@@ -1,0 +1,160 @@
+"""Who is let in: the credential that the front door asks for."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from aws_cdk import SecretValue
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from chroma_stack.errors import SettingError
+
+GENERATED_LENGTH = 40
+"""Letters and digits of a generated token or password: 238 bits."""
+
+
+class AuthMode(enum.Enum):
+    """What a client has to send."""
+
+    TOKEN = "token"
+    BASIC = "basic"
+    NONE = "none"
+
+
+_DOCUMENTED_NAMES = {
+    "token": AuthMode.TOKEN,
+    "chromadb.auth.token_authn.TokenAuthenticationServerProvider": AuthMode.TOKEN,
+    "chromadb.auth.token.TokenAuthServerProvider": AuthMode.TOKEN,
+    "basic": AuthMode.BASIC,
+    "chromadb.auth.basic_authn.BasicAuthenticationServerProvider": AuthMode.BASIC,
+    "chromadb.auth.basic.BasicAuthServerProvider": AuthMode.BASIC,
+    "none": AuthMode.NONE,
+}
+"""Ours, and those of Chroma's documentation: the class names of 0.5 and of 0.4."""
+
+
+class TokenHeader(enum.Enum):
+    """The header that carries the token; exactly this one is accepted."""
+
+    AUTHORIZATION = "Authorization"
+    """``Authorization: Bearer TOKEN``"""
+
+    X_CHROMA_TOKEN = "X-Chroma-Token"
+    """``X-Chroma-Token: TOKEN``"""
+
+    @staticmethod
+    def of(name: str) -> TokenHeader:
+        """The member for a header's name in any case.
+
+        :raises SettingError: when there is none.
+        """
+        for header in TokenHeader:
+            if header.value.lower() == name.lower():
+                return header
+        raise SettingError(
+            "token_header", name, " or ".join(header.value for header in TokenHeader)
+        )
+
+
+@dataclass(frozen=True)
+class ChromaAuth:
+    """What the front door asks of a client. Made by :meth:`token`, :meth:`basic`,
+    :meth:`none` or :meth:`of`."""
+
+    mode: AuthMode
+    token_header: TokenHeader = TokenHeader.AUTHORIZATION
+    secret: secretsmanager.ISecret | None = None
+
+    @staticmethod
+    def token(
+        *,
+        secret: secretsmanager.ISecret | None = None,
+        token_header: TokenHeader = TokenHeader.AUTHORIZATION,
+    ) -> ChromaAuth:
+        """A token in a header.
+
+        :param secret: holds the token as its plain string: ASCII letters, digits and
+            punctuation, no spaces. Default: a new secret with a generated token.
+        :param token_header: the header. Default: ``Authorization: Bearer TOKEN``.
+        """
+        return ChromaAuth(AuthMode.TOKEN, token_header, secret)
+
+    @staticmethod
+    def basic(*, secret: secretsmanager.ISecret | None = None) -> ChromaAuth:
+        """A user's name and a password (HTTP basic authentication).
+
+        :param secret: holds ``user:password`` as its plain string. Default: a new secret
+            with the user ``chroma`` and a generated password.
+        """
+        return ChromaAuth(AuthMode.BASIC, secret=secret)
+
+    @staticmethod
+    def none() -> ChromaAuth:
+        """Nobody is asked: whoever reaches the port reads and writes everything."""
+        return ChromaAuth(AuthMode.NONE)
+
+    @staticmethod
+    def of(
+        name: str,
+        *,
+        secret: secretsmanager.ISecret | None = None,
+        token_header: TokenHeader = TokenHeader.AUTHORIZATION,
+    ) -> ChromaAuth:
+        """By name: ``token``, ``basic``, ``none``, or the class name of an authentication
+        provider in Chroma's documentation.
+
+        :raises SettingError: when the name is none of these.
+        """
+        mode = _DOCUMENTED_NAMES.get(name)
+        if mode is None:
+            raise SettingError(
+                "auth",
+                name,
+                "token, basic, none, or a provider's class name of Chroma's",
+            )
+        if mode is AuthMode.NONE and secret is not None:
+            raise SettingError("auth", name, "token or basic, when there is a secret for it")
+        return ChromaAuth(mode, token_header, secret)
+
+    @property
+    def description(self) -> str:
+        """What a client has to send, in words."""
+        if self.mode is AuthMode.TOKEN:
+            bearer = "Bearer " if self.token_header is TokenHeader.AUTHORIZATION else ""
+            return f"{self.token_header.value}: {bearer}TOKEN"
+        if self.mode is AuthMode.BASIC:
+            return "user and password (HTTP basic authentication)"
+        return "nothing: whoever reaches port 8000 reads and writes everything"
+
+    def bind(self, scope: Construct) -> secretsmanager.ISecret | None:
+        """The secret whose plain string a client sends, created when none was given;
+        ``None`` when nobody is asked."""
+        if self.mode is AuthMode.NONE:
+            return None
+        if self.secret is not None:
+            return self.secret
+        if self.mode is AuthMode.TOKEN:
+            return _generated(scope, "Credential", "Token of the Chroma server")
+        # Secrets Manager generates passwords, or JSON around them, but not "user:password".
+        password = _generated(scope, "Password", "Part of the Chroma server's credential")
+        return secretsmanager.Secret(
+            scope,
+            "Credential",
+            description="user:password of the Chroma server",
+            secret_string_value=SecretValue.unsafe_plain_text(
+                f"chroma:{password.secret_value.unsafe_unwrap()}"
+            ),
+        )
+
+
+def _generated(scope: Construct, name: str, description: str) -> secretsmanager.Secret:
+    return secretsmanager.Secret(
+        scope,
+        name,
+        description=description,
+        generate_secret_string=secretsmanager.SecretStringGenerator(
+            exclude_punctuation=True, password_length=GENERATED_LENGTH
+        ),
+    )

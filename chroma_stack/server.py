@@ -1,0 +1,263 @@
+"""One Chroma server on one machine that heals itself and keeps its data and address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import aws_cdk as cdk
+import jsii
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from chroma_stack import user_data
+from chroma_stack.auth import AuthMode, ChromaAuth
+from chroma_stack.errors import SettingError
+from chroma_stack.image import ChromaImage
+from chroma_stack.machine import DEFAULT_INSTANCE_TYPE, GroupOfOne, MachineTemplate
+from chroma_stack.storage import DEFAULT_VOLUME_SIZE, DataVolume
+from chroma_stack.version import ChromaVersion
+
+PORT = 8000
+"""The port of Chroma's own server, which its clients use by default."""
+
+_INSTANCE_TAG = "chroma-server"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where clients reach the server."""
+
+    hostname: str
+    """A host name or an IP address."""
+
+    port: int
+    """The TCP port."""
+
+    @property
+    def socket_address(self) -> str:
+        """``hostname:port``"""
+        return f"{self.hostname}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """``http://hostname:port``"""
+        return f"http://{self.socket_address}"
+
+
+@jsii.implements(ec2.IConnectable)
+class ChromaServer(Construct):
+    """A Chroma server in a VPC of yours.
+
+    One machine in an Auto Scaling group of one, its data on a volume and its address on
+    an Elastic IP of their own: both stay when the machine is replaced. Nothing may reach
+    its port until it is allowed, e.g. by
+    ``server.connections.allow_default_port_from(service)``.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        vpc: ec2.IVpc,
+        vpc_subnets: ec2.SubnetSelection | None = None,
+        security_groups: Sequence[ec2.ISecurityGroup] | None = None,
+        instance_type: ec2.InstanceType = DEFAULT_INSTANCE_TYPE,
+        machine_image: ec2.IMachineImage | None = None,
+        key_pair: ec2.IKeyPair | None = None,
+        version: ChromaVersion = ChromaVersion.V1_5_9,
+        image: ChromaImage | None = None,
+        auth: ChromaAuth | None = None,
+        cors_allow_origins: Sequence[str] = (),
+        volume_size: cdk.Size = DEFAULT_VOLUME_SIZE,
+        snapshot_id: str | None = None,
+        storage_encryption_key: kms.IKey | None = None,
+        removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.SNAPSHOT,
+    ) -> None:
+        """
+        :param vpc: the network that the server is placed in.
+        :param vpc_subnets: where in it; the machine and its volume live in the first
+            subnet of the selection, which must be a public one. Default: the public
+            subnets.
+        :param security_groups: the security groups of the machine. Default: a new one
+            that lets nobody in.
+        :param instance_type: the type of the machine, x86-64 or Graviton, with at least
+            2 GiB of memory. Default: ``t3.small``.
+        :param machine_image: an image that behaves like Amazon Linux 2023, with the root
+            device ``/dev/xvda``. Default: the current Amazon Linux 2023, looked up each
+            time a machine is launched.
+        :param key_pair: an EC2 key pair for SSH. No port is opened for it. Default: none;
+            Session Manager works without.
+        :param version: the release of Chroma. Default: 1.5.9.
+        :param image: where the container image comes from. Default: the official one.
+        :param auth: what clients must send. Default: a generated token.
+        :param cors_allow_origins: origins (``https://app.example.com``, or ``*``) whose
+            pages may call the server from a browser. Default: none.
+        :param volume_size: size of the data volume. It may grow later, never shrink.
+            Default: 24 GiB.
+        :param snapshot_id: the snapshot of a data volume to start from. Another value
+            later replaces the volume. Default: an empty volume.
+        :param storage_encryption_key: the KMS key of the data volume. Default: the
+            account's key for EBS.
+        :param removal_policy: what happens to the data volume when the server is removed
+            or its volume replaced. Default: a last snapshot of it is kept.
+        :raises SettingError: when a value is none that the server could run with; the
+            message names the property, the value and what is allowed.
+        """
+        super().__init__(scope, construct_id)
+        stack = cdk.Stack.of(self)
+        self.version: ChromaVersion = version
+        self.auth: ChromaAuth = auth or ChromaAuth.token()
+        subnet = self._public_subnet(vpc, vpc_subnets)
+        self._add_name()
+
+        self.role: iam.Role = iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
+            description="What the Chroma server's machine may do",
+            managed_policies=[
+                iam.ManagedPolicy.from_aws_managed_policy_name("AmazonSSMManagedInstanceCore")
+            ],
+        )
+        groups = list(security_groups or [self._security_group(vpc)])
+        self._connections = ec2.Connections(
+            security_groups=groups, default_port=ec2.Port.tcp(PORT)
+        )
+        self.volume: ec2.Volume = DataVolume(
+            self,
+            availability_zone=subnet.availability_zone,
+            size=volume_size,
+            snapshot_id=snapshot_id,
+            encryption_key=storage_encryption_key,
+            removal_policy=removal_policy,
+        )
+        address = ec2.CfnEIP(self, "Address", domain="vpc")
+        address.node.add_dependency(subnet.internet_connectivity_established)
+        self.endpoint: Endpoint = Endpoint(address.ref, PORT)
+        self.secret: secretsmanager.ISecret | None = self.auth.bind(self)
+
+        commands = ec2.UserData.for_linux()
+        template = MachineTemplate(
+            self,
+            instance_type=instance_type,
+            machine_image=machine_image,
+            key_pair=key_pair,
+            role=self.role,
+            security_group=groups[0],
+            user_data=commands,
+        )
+        for group in groups[1:]:
+            template.add_security_group(group)
+        self.auto_scaling_group: GroupOfOne = GroupOfOne(
+            self, vpc=vpc, subnet=subnet, launch_template=template
+        )
+        self.auto_scaling_group.node.add_dependency(subnet.internet_connectivity_established)
+
+        self._allow_to_take(address, template)
+        if self.secret is not None:
+            self.secret.grant_read(self.role)
+        image_reference = (image or ChromaImage.official()).bind(self, version, self.role)
+        # A machine that boots before its permissions are there would fail.
+        self.auto_scaling_group.node.add_dependency(self.role)
+
+        group_resource = self.auto_scaling_group.node.default_child
+        assert isinstance(group_resource, cdk.CfnElement)
+        commands.add_commands(
+            user_data.render(
+                {
+                    "STACK": cdk.Aws.STACK_NAME,
+                    "REGION": stack.region,
+                    "GROUP": stack.get_logical_id(group_resource),
+                    "VOLUME": self.volume.volume_id,
+                    "ADDRESS": address.attr_allocation_id,
+                    "IMAGE": image_reference,
+                    "AUTH": self.auth.mode.value,
+                    "AUTH_TOKEN_HEADER": self.auth.token_header.value,
+                    "AUTH_SECRET": "" if self.secret is None else self.secret.secret_arn,
+                    "CORS_ALLOW_ORIGINS": ",".join(cors_allow_origins),
+                }
+            )
+        )
+        if self.auth.mode is AuthMode.NONE:
+            cdk.Annotations.of(self).add_warning_v2(
+                "chroma-stack:auth-none",
+                "auth is none: whoever reaches the server's port reads and writes "
+                "everything in it.",
+            )
+
+    # jsii finds a property of an interface only when the class has it.
+    @property
+    def connections(self) -> ec2.Connections:
+        """Who may reach the server: nobody, until allowed. The default port is 8000."""
+        return self._connections
+
+    def _add_name(self) -> None:
+        """Name everything in the console after the stack as it is deployed, which for the
+        published template is not known at synth."""
+        cdk.Tags.of(self).add(
+            "Name",
+            f"{cdk.Aws.STACK_NAME}/{self.node.id}",
+            priority=150,  # above the names that aws-cdk-lib's constructs give themselves
+        )
+
+    def _public_subnet(self, vpc: ec2.IVpc, vpc_subnets: ec2.SubnetSelection | None) -> ec2.ISubnet:
+        chosen = vpc_subnets or ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC)
+        subnet = vpc.select_subnets(
+            availability_zones=chosen.availability_zones,
+            one_per_az=chosen.one_per_az,
+            subnet_filters=chosen.subnet_filters,
+            subnet_group_name=chosen.subnet_group_name,
+            subnets=chosen.subnets,
+            subnet_type=chosen.subnet_type,
+        ).subnets[0]
+        if subnet.node.path in {
+            other.node.path for other in [*vpc.private_subnets, *vpc.isolated_subnets]
+        }:
+            raise SettingError(
+                "vpc_subnets",
+                subnet.node.path,
+                "public subnets, since the address is public",
+            )
+        return subnet
+
+    def _security_group(self, vpc: ec2.IVpc) -> ec2.SecurityGroup:
+        return ec2.SecurityGroup(
+            self,
+            "SecurityGroup",
+            vpc=vpc,
+            description="Who may reach the Chroma server",
+        )
+
+    def _allow_to_take(self, address: ec2.CfnEIP, template: ec2.LaunchTemplate) -> None:
+        """The machine takes its volume and its address itself, and only these."""
+        self.volume.grant_attach_volume_by_resource_tag(self.role, [template])
+        stack = cdk.Stack.of(self)
+        server_name = cdk.Names.unique_id(self)
+        cdk.Tags.of(template).add(_INSTANCE_TAG, server_name)
+        name_by_resource = {
+            "elastic-ip": address.attr_allocation_id,
+            "network-interface": "*",
+            "instance": "*",
+        }
+        arns = {
+            resource: stack.format_arn(service="ec2", resource=resource, resource_name=name)
+            for resource, name in name_by_resource.items()
+        }
+        self.role.add_to_principal_policy(
+            iam.PolicyStatement(
+                actions=["ec2:AssociateAddress"],
+                resources=[arns["elastic-ip"], arns["network-interface"]],
+            )
+        )
+        self.role.add_to_principal_policy(
+            iam.PolicyStatement(
+                actions=["ec2:AssociateAddress"],
+                resources=[arns["instance"]],
+                conditions={"StringEquals": {f"aws:ResourceTag/{_INSTANCE_TAG}": server_name}},
+            )
+        )

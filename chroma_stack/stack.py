@@ -1,0 +1,196 @@
+"""The stack: a network, a server in it, and who may reach it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from chroma_stack.auth import AuthMode, ChromaAuth, TokenHeader
+from chroma_stack.errors import SettingError
+from chroma_stack.server import ChromaServer
+
+EVERYWHERE = "0.0.0.0/0"
+
+
+class ChromaStack(cdk.Stack):
+    """A Chroma server with all that it needs, as ``cdk deploy`` makes it.
+
+    Its template has no asset and no custom resource, so that it deploys into an account
+    that was never bootstrapped, and with plain CloudFormation.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        stack_name: str = "ChromaStack",
+        *,
+        vpc_id: str | None = None,
+        allowed_cidrs: Sequence[str] = (EVERYWHERE,),
+        auth: ChromaAuth | None = None,
+        token_header: TokenHeader | None = None,
+        auth_secret_arn: str | None = None,
+        key_name: str | None = None,
+        ssh_cidrs: Sequence[str] = (),
+        **server: Any,
+    ) -> None:
+        """
+        :param stack_name: name of the stack. Default: ``ChromaStack``.
+        :param vpc_id: ``default``, or the id of a VPC; the server lives in its first
+            public subnet. It is looked up by the CDK command line, which needs
+            credentials. Default: a small VPC of its own with one public subnet.
+        :param allowed_cidrs: IPv4 networks that may reach the server's port. Default: all.
+        :param auth: what clients must send. Default: a generated token.
+        :param token_header: the header of the token. Default: ``Authorization``.
+        :param auth_secret_arn: ARN of the secret that holds the credential. Default: a new
+            secret with a generated one.
+        :param key_name: an EC2 key pair for SSH. Default: none.
+        :param ssh_cidrs: IPv4 networks that may reach port 22. Default: none.
+        :param server: further properties of :class:`chroma_stack.ChromaServer`.
+        :raises SettingError: when settings are wrong, or do not go together.
+        """
+        super().__init__(
+            scope,
+            stack_name,
+            description="A Chroma vector database on one machine that heals itself",
+            env=_environment_of_the_command_line() if vpc_id is not None else None,
+            # Neither a bootstrap parameter nor a rule nor roles: none of them is needed
+            # by a template without assets.
+            synthesizer=cdk.LegacyStackSynthesizer(),
+        )
+        self.server: ChromaServer = ChromaServer(
+            self,
+            "Chroma",
+            vpc=self._vpc(vpc_id),
+            vpc_subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC),
+            auth=self._auth(auth or ChromaAuth.token(), token_header, auth_secret_arn),
+            key_pair=(
+                ec2.KeyPair.from_key_pair_name(self, "KeyPair", key_name) if key_name else None
+            ),
+            **server,
+        )
+        self._open(allowed_cidrs, key_name, ssh_cidrs)
+        self._add_outputs()
+
+    def _vpc(self, vpc_id: str | None) -> ec2.IVpc:
+        if vpc_id == "default":
+            return ec2.Vpc.from_lookup(self, "Vpc", is_default=True)
+        if vpc_id is not None:
+            return ec2.Vpc.from_lookup(self, "Vpc", vpc_id=vpc_id)
+        return ec2.Vpc(
+            self,
+            "Vpc",
+            ip_addresses=ec2.IpAddresses.cidr("10.0.0.0/24"),
+            max_azs=1,
+            nat_gateways=0,
+            subnet_configuration=[
+                ec2.SubnetConfiguration(
+                    name="Public",
+                    subnet_type=ec2.SubnetType.PUBLIC,
+                    map_public_ip_on_launch=False,
+                )
+            ],
+            # This would add a function with an asset.
+            restrict_default_security_group=False,
+        )
+
+    def _auth(
+        self, auth: ChromaAuth, token_header: TokenHeader | None, secret_arn: str | None
+    ) -> ChromaAuth:
+        if token_header is not None:
+            if auth.mode is not AuthMode.TOKEN:
+                raise SettingError("authTokenHeader", token_header.value, "only with auth=token")
+            auth = dataclasses.replace(auth, token_header=token_header)
+        if secret_arn is not None:
+            if auth.mode is AuthMode.NONE:
+                raise SettingError("authSecretArn", secret_arn, "only with auth=token or basic")
+            secret = secretsmanager.Secret.from_secret_complete_arn(
+                self, "CredentialGiven", secret_arn
+            )
+            auth = dataclasses.replace(auth, secret=secret)
+        return auth
+
+    def _open(
+        self,
+        allowed_cidrs: Sequence[str],
+        key_name: str | None,
+        ssh_cidrs: Sequence[str],
+    ) -> None:
+        connections = self.server.connections
+        for cidr in allowed_cidrs:
+            connections.allow_default_port_from(ec2.Peer.ipv4(cidr), "Clients of Chroma")
+        if ssh_cidrs and not key_name:
+            raise SettingError("sshCidr", ",".join(ssh_cidrs), "only together with keyName")
+        for cidr in ssh_cidrs:
+            connections.allow_from(ec2.Peer.ipv4(cidr), ec2.Port.SSH, "SSH")
+        if key_name and not ssh_cidrs:
+            cdk.Annotations.of(self).add_warning_v2(
+                "chroma-stack:no-ssh-cidr",
+                "keyName is given without sshCidr: the key is installed, port 22 stays closed.",
+            )
+        if self.server.auth.mode is AuthMode.NONE and EVERYWHERE in allowed_cidrs:
+            cdk.Annotations.of(self).add_warning_v2(
+                "chroma-stack:open-to-the-world",
+                "auth=none and allowedCidr=0.0.0.0/0: ANYONE ON THE INTERNET CAN READ, CHANGE "
+                "AND DELETE EVERYTHING in this server. Set allowedCidr, or leave out auth.",
+            )
+
+    def _add_outputs(self) -> None:
+        server = self.server
+        api = "v1" if str(server.version).startswith("0.") else "v2"
+        group = server.auto_scaling_group.auto_scaling_group_name
+        outputs = {
+            "ServerIp": ("Address of the server", server.endpoint.hostname),
+            "ServerUrl": ("URL of the server", server.endpoint.url),
+            "Authentication": ("What clients must send", server.auth.description),
+            "HeartbeatCommand": (
+                "Asks the server whether it is there",
+                f"curl {server.endpoint.url}/api/{api}/heartbeat",
+            ),
+            "SessionCommand": (
+                "Opens a shell on the machine (needs the Session Manager plugin)",
+                (
+                    "aws ssm start-session --target $(aws autoscaling describe-auto-scaling-groups "
+                    f"--auto-scaling-group-names {group} --region {self.region} "
+                    "--query AutoScalingGroups[0].Instances[0].InstanceId --output text) "
+                    f"--region {self.region}"
+                ),
+            ),
+            "VolumeId": ("Volume that holds the data", server.volume.volume_id),
+            "SnapshotsCommand": (
+                "Lists the snapshots of the data",
+                (
+                    "aws ec2 describe-snapshots --filters "
+                    f"Name=volume-id,Values={server.volume.volume_id} --region {self.region}"
+                ),
+            ),
+        }
+        if server.secret is not None:
+            outputs["CredentialCommand"] = (
+                "Prints the credential",
+                (
+                    f"aws secretsmanager get-secret-value --secret-id {server.secret.secret_arn} "
+                    f"--query SecretString --output text --region {self.region}"
+                ),
+            )
+        for name, (description, value) in outputs.items():
+            cdk.CfnOutput(self, name, description=description, value=value)
+
+
+def _environment_of_the_command_line() -> cdk.Environment:
+    """The account and region that the CDK command line found credentials for."""
+    account = os.environ.get("CDK_DEFAULT_ACCOUNT")
+    region = os.environ.get("CDK_DEFAULT_REGION")
+    if not account or not region:
+        raise SettingError(
+            "vpcId",
+            "given",
+            "only with AWS credentials and a region, to look the VPC up",
+        )
+    return cdk.Environment(account=account, region=region)

@@ -1,0 +1,73 @@
+"""The volume that holds the data, and outlives every machine."""
+
+from __future__ import annotations
+
+import re
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_kms as kms
+from constructs import Construct
+
+from chroma_stack.errors import SettingError
+
+DEFAULT_VOLUME_SIZE = cdk.Size.gibibytes(24)
+"""What Chroma's own template gives its machine."""
+
+LARGEST_VOLUME_GIB = 16384
+"""The largest gp3 volume whose file system ext4 serves without a second thought:
+https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html"""
+
+_SNAPSHOT_ID = re.compile(r"snap-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+
+
+def check_snapshot_id(snapshot_id: str) -> str:
+    """The snapshot's id as given.
+
+    :raises SettingError: when it is none.
+    """
+    if not cdk.Token.is_unresolved(snapshot_id) and not _SNAPSHOT_ID.fullmatch(snapshot_id):
+        raise SettingError("snapshot_id", snapshot_id, "an id such as snap-0123456789abcdef0")
+    return snapshot_id
+
+
+def check_volume_size(size: cdk.Size) -> cdk.Size:
+    """The size as given.
+
+    :raises SettingError: when it is not between 1 and 16,384 GiB.
+    """
+    if not size.is_unresolved() and not 1 <= size.to_gibibytes() <= LARGEST_VOLUME_GIB:
+        raise SettingError(
+            "volume_size",
+            size.to_gibibytes(),
+            f"a whole number of GiB from 1 to {LARGEST_VOLUME_GIB}",
+        )
+    return size
+
+
+class DataVolume(ec2.Volume):
+    """A gp3 volume, encrypted, in the zone of the machine's subnet."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        *,
+        availability_zone: str,
+        size: cdk.Size,
+        snapshot_id: str | None,
+        encryption_key: kms.IKey | None,
+        removal_policy: cdk.RemovalPolicy,
+    ) -> None:
+        # CloudFormation cannot change a volume's snapshot, and the old data must not
+        # go before the new volume is in use: another snapshot is another resource.
+        super().__init__(
+            scope,
+            "Volume" if snapshot_id is None else f"Volume-{snapshot_id}",
+            availability_zone=availability_zone,
+            size=check_volume_size(size),
+            snapshot_id=None if snapshot_id is None else check_snapshot_id(snapshot_id),
+            volume_type=ec2.EbsDeviceVolumeType.GP3,
+            encrypted=True,
+            encryption_key=encryption_key,
+            removal_policy=removal_policy,
+        )

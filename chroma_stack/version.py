@@ -1,0 +1,53 @@
+"""The release of Chroma that the server runs."""
+
+from __future__ import annotations
+
+import re
+
+import aws_cdk as cdk
+
+from chroma_stack.errors import SettingError
+
+_RELEASE = re.compile(r"(\d+)\.(\d+)\.(\d+)([.-]?[0-9A-Za-z][0-9A-Za-z.-]*)?", re.ASCII)
+_OLDEST = (0, 5, 0)
+
+
+class ChromaVersion:
+    """A release of Chroma, 0.5.0 or later.
+
+    The members are the releases that the project's tests run; any other comes
+    from :meth:`of`.
+    """
+
+    V0_6_3: ChromaVersion
+    """0.6.3, the last release of the Python server."""
+
+    V1_5_9: ChromaVersion
+    """1.5.9, the default."""
+
+    def __init__(self, version: str) -> None:
+        """Use a member or :meth:`of` instead."""
+        self.version = version
+
+    @staticmethod
+    def of(version: str) -> ChromaVersion:
+        """Any release by its number, e.g. ``ChromaVersion.of("1.4.1")``.
+
+        :param version: the release as it is tagged on Chroma's image: three numbers,
+            and for a pre-release what follows them.
+        :raises SettingError: when it is no such number, or older than 0.5.0.
+        """
+        if cdk.Token.is_unresolved(version):
+            return ChromaVersion(version)
+        allowed = "a release number such as 1.5.9, 0.5.0 or later"
+        match = _RELEASE.fullmatch(version)
+        if match is None or tuple(int(number) for number in match.group(1, 2, 3)) < _OLDEST:
+            raise SettingError("version", version, allowed)
+        return ChromaVersion(version)
+
+    def __str__(self) -> str:
+        return self.version
+
+
+ChromaVersion.V0_6_3 = ChromaVersion("0.6.3")
+ChromaVersion.V1_5_9 = ChromaVersion("1.5.9")

@@ -1,0 +1,102 @@
+"""Who is let in, as far as the template decides it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from chroma_stack import ChromaAuth, SettingError, TokenHeader
+from tests.unit.synthesis import host_settings, properties, stack, statements, template, warnings
+
+SECRET = "AWS::SecretsManager::Secret"
+GIVEN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:chroma-AbCdEf"
+
+
+def test_a_token_is_generated_unless_told_otherwise() -> None:
+    generated = properties(template(), SECRET)["GenerateSecretString"]
+    assert generated["PasswordLength"] >= 32
+    assert generated["ExcludePunctuation"] is True
+    assert host_settings(template())["AUTH"] == "token"
+
+
+def test_the_token_comes_as_a_bearer_unless_told_otherwise() -> None:
+    assert host_settings(template())["AUTH_TOKEN_HEADER"] == "Authorization"
+    other = template(authTokenHeader="x-chroma-token")
+    assert host_settings(other)["AUTH_TOKEN_HEADER"] == "X-Chroma-Token"
+
+
+def test_basic_authentication_gets_a_user_and_a_generated_password_as_a_plain_string() -> None:
+    secrets = template(auth="basic").find_resources(SECRET).values()
+    [plain] = [it["Properties"] for it in secrets if "SecretString" in it["Properties"]]
+    text = json.dumps(plain["SecretString"])
+    assert "chroma:{{resolve:secretsmanager:" in text
+    assert host_settings(template(auth="basic"))["AUTH"] == "basic"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("chromadb.auth.token_authn.TokenAuthenticationServerProvider", "token"),
+        ("chromadb.auth.token.TokenAuthServerProvider", "token"),
+        ("chromadb.auth.basic_authn.BasicAuthenticationServerProvider", "basic"),
+        ("chromadb.auth.basic.BasicAuthServerProvider", "basic"),
+    ],
+)
+def test_the_class_names_of_chromas_documentation_mean_the_same(name: str, mode: str) -> None:
+    assert host_settings(template(auth=name))["AUTH"] == mode
+
+
+def test_a_given_secret_is_read_and_none_is_made() -> None:
+    made = template(authSecretArn=GIVEN)
+    assert made.find_resources(SECRET) == {}
+    assert host_settings(made)["AUTH_SECRET"] == GIVEN
+    [read] = [it for it in statements(made) if "secretsmanager:GetSecretValue" in it["Action"]]
+    assert read["Resource"] == GIVEN
+
+
+def test_the_secret_is_nowhere_but_in_secrets_manager() -> None:
+    # A reference to the secret's name is there; one to its value would be resolved into
+    # the launch template.
+    for settings in ({}, {"auth": "basic"}, {"authSecretArn": GIVEN}):
+        made = template(**settings).to_json()["Resources"]
+        others = {name: it for name, it in made.items() if it["Type"] != SECRET}
+        assert "{{resolve:" not in json.dumps(others)
+
+
+def test_without_authentication_there_is_no_secret_and_the_outputs_say_so() -> None:
+    made = template(auth="none", allowedCidr="10.0.0.0/8")
+    assert made.find_resources(SECRET) == {}
+    outputs = made.to_json()["Outputs"]
+    assert "whoever reaches port 8000" in outputs["Authentication"]["Value"]
+    assert "CredentialCommand" not in outputs
+
+
+def test_without_authentication_the_synth_warns() -> None:
+    [warning] = warnings(stack(auth="none", allowedCidr="10.0.0.0/8"))
+    assert "reads and writes everything" in warning
+
+
+def test_without_authentication_and_open_to_the_world_it_warns_louder() -> None:
+    assert any("ANYONE ON THE INTERNET" in warning for warning in warnings(stack(auth="none")))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"auth": "basic", "authTokenHeader": "X-Chroma-Token"}, "authTokenHeader=.*auth=token"),
+        ({"auth": "none", "authSecretArn": GIVEN}, "authSecretArn=.*token or basic"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    settings: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(SettingError, match=sentence):
+        stack(**settings)
+
+
+def test_the_typed_values_say_the_same_as_the_names() -> None:
+    assert ChromaAuth.of("token") == ChromaAuth.token()
+    assert ChromaAuth.of("basic") == ChromaAuth.basic()
+    assert ChromaAuth.of("none") == ChromaAuth.none()
+    assert ChromaAuth.token(token_header=TokenHeader.X_CHROMA_TOKEN) != ChromaAuth.token()

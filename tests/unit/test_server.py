@@ -1,0 +1,97 @@
+"""``ChromaServer`` in other people's apps."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_kms as kms
+from aws_cdk.assertions import Template
+
+from chroma_stack import ChromaServer, ChromaVersion, SettingError
+from tests.unit.construct import server_in, server_template
+from tests.unit.synthesis import launch, properties, statements
+
+
+def test_nobody_may_reach_the_server_until_allowed() -> None:
+    assert "SecurityGroupIngress" not in properties(server_template(), "AWS::EC2::SecurityGroup")
+
+
+def test_a_service_is_allowed_by_its_security_group() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    server = server_in(stack)
+    vpc = ec2.Vpc(stack, "Other")
+    client = ec2.Connections(security_groups=[ec2.SecurityGroup(stack, "Client", vpc=vpc)])
+    server.connections.allow_default_port_from(client)
+    ingress = properties(Template.from_stack(stack), "AWS::EC2::SecurityGroupIngress")
+    assert (ingress["FromPort"], ingress["ToPort"]) == (8000, 8000)
+
+
+def test_a_server_can_be_named_where_a_connectable_is_asked_for() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    server = server_in(stack)
+    other = ec2.SecurityGroup(stack, "Other", vpc=ec2.Vpc(stack, "OtherVpc"))
+    other.connections.allow_from(server, ec2.Port.tcp(443))
+    assert Template.from_stack(stack).find_resources("AWS::EC2::SecurityGroupIngress")
+
+
+def test_security_groups_of_ones_own_are_all_used() -> None:
+    def with_groups(stack: cdk.Stack) -> dict[str, object]:
+        vpc = ec2.Vpc(stack, "Other", restrict_default_security_group=False)
+        return {
+            "security_groups": [
+                ec2.SecurityGroup(stack, name, vpc=vpc) for name in ("First", "Second")
+            ]
+        }
+
+    [interface] = launch(server_template(with_groups))["NetworkInterfaces"]
+    assert len(interface["Groups"]) == 2
+
+
+def test_the_data_may_be_encrypted_with_a_key_of_ones_own() -> None:
+    made = server_template(lambda stack: {"storage_encryption_key": kms.Key(stack, "Key")})
+    assert "KmsKeyId" in properties(made, "AWS::EC2::Volume")
+    assert any("kms:CreateGrant" in str(statement) for statement in statements(made))
+
+
+def test_the_endpoint_is_an_address_with_a_port() -> None:
+    endpoint = server_in(cdk.Stack(cdk.App(), "Theirs")).endpoint
+    assert endpoint.port == 8000
+    assert endpoint.socket_address == f"{endpoint.hostname}:8000"
+    assert endpoint.url == f"http://{endpoint.socket_address}"
+
+
+def test_two_servers_fit_in_one_stack() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    vpc = ec2.Vpc(stack, "Vpc", restrict_default_security_group=False)
+    for name in ("One", "Two"):
+        ChromaServer(stack, name, vpc=vpc)
+    assert len(Template.from_stack(stack).find_resources("AWS::EC2::Volume")) == 2
+
+
+def test_a_private_subnet_is_refused_since_the_address_is_public() -> None:
+    with pytest.raises(SettingError, match=r"vpc_subnets=.*public subnets"):
+        server_template(
+            lambda _: {
+                "vpc_subnets": ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS)
+            }
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("instance_type", ec2.InstanceType("t3.micro")),
+        ("volume_size", cdk.Size.gibibytes(0)),
+        ("volume_size", cdk.Size.tebibytes(20)),
+        ("snapshot_id", "snap-1"),
+    ],
+)
+def test_the_construct_refuses_what_the_command_line_refuses(name: str, value: object) -> None:
+    with pytest.raises(SettingError, match=f"^{name}="):
+        server_template(lambda _: {name: value})
+
+
+def test_an_old_version_is_refused_by_name() -> None:
+    with pytest.raises(SettingError, match=r"^version='0\.4\.24'.*0\.5\.0 or later"):
+        ChromaVersion.of("0.4.24")

@@ -1,0 +1,173 @@
+"""What a user writes after ``-c``, and what is refused with which sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from chroma_stack import SettingError
+from chroma_stack.context import SETTINGS
+from tests.unit.synthesis import host_settings, launch, properties, stack, template
+
+ARM_IMAGE = "resolve:ssm:/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
+X86_IMAGE = "resolve:ssm:/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
+
+
+def test_without_settings_a_t3_small_runs_the_current_release() -> None:
+    assert launch(template())["InstanceType"] == "t3.small"
+    assert host_settings(template())["IMAGE"] == "ghcr.io/chroma-core/chroma:1.5.9"
+    assert properties(template(), "AWS::EC2::Volume")["Size"] == 24
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "image"),
+    [
+        ("t3.medium", X86_IMAGE),
+        ("m5.4xlarge", X86_IMAGE),
+        ("c7i-flex.large", X86_IMAGE),
+        ("g4dn.xlarge", X86_IMAGE),
+        ("t2.small", X86_IMAGE),
+        ("t4g.small", ARM_IMAGE),
+        ("a1.medium", ARM_IMAGE),
+        ("im4gn.large", ARM_IMAGE),
+        ("r8gd.large", ARM_IMAGE),
+    ],
+)
+def test_each_type_gets_the_image_of_its_architecture(instance_type: str, image: str) -> None:
+    launched = launch(template(instanceType=instance_type))
+    assert launched["InstanceType"] == instance_type
+    assert launched["ImageId"] == image
+
+
+@pytest.mark.parametrize("version", ["0.5.0", "0.6.3", "1.0.0", "1.4.1", "1.5.9", "2.0.0-beta.1"])
+def test_a_version_is_the_tag_of_the_official_image(version: str) -> None:
+    settings = host_settings(template(chromaVersion=version))
+    assert settings["IMAGE"] == f"ghcr.io/chroma-core/chroma:{version}"
+
+
+def test_another_volume_size_is_taken() -> None:
+    assert properties(template(volumeSize="100"), "AWS::EC2::Volume")["Size"] == 100
+
+
+def test_cdk_json_may_hold_numbers_and_lists() -> None:
+    made = stack(volumeSize=100, allowedCidr=["10.0.0.0/8", "192.0.2.0/24"])
+    assert made.server.volume is not None
+
+
+def test_several_networks_may_reach_the_port_and_nobody_else() -> None:
+    group = properties(
+        template(allowedCidr="203.0.113.0/24, 198.51.100.7/32,203.0.113.0/24"),
+        "AWS::EC2::SecurityGroup",
+    )
+    assert [(rule["CidrIp"], rule["FromPort"]) for rule in group["SecurityGroupIngress"]] == [
+        ("203.0.113.0/24", 8000),
+        ("198.51.100.7/32", 8000),
+    ]
+
+
+def test_port_22_opens_with_a_key_and_only_to_the_networks_given_for_it() -> None:
+    group = properties(template(keyName="ops", sshCidr="203.0.113.7/32"), "AWS::EC2::SecurityGroup")
+    ssh = [rule for rule in group["SecurityGroupIngress"] if rule["FromPort"] == 22]
+    assert [rule["CidrIp"] for rule in ssh] == ["203.0.113.7/32"]
+    assert launch(template(keyName="ops", sshCidr="203.0.113.7/32"))["KeyName"] == "ops"
+
+
+@pytest.mark.parametrize("settings", [{}, {"keyName": "ops"}])
+def test_port_22_stays_closed_otherwise(settings: dict[str, str]) -> None:
+    group = properties(template(**settings), "AWS::EC2::SecurityGroup")
+    assert {rule["FromPort"] for rule in group["SecurityGroupIngress"]} == {8000}
+
+
+def test_every_setting_has_a_sentence_and_a_default_for_the_documentation() -> None:
+    for setting in SETTINGS:
+        assert setting.meaning.endswith(".")
+        assert setting.default
+
+
+REFUSED = [
+    # Chroma needs 2 GiB.
+    ("instanceType", "t3.nano", "2 GiB"),
+    ("instanceType", "t4g.micro", "2 GiB"),
+    ("instanceType", "t1.micro", "2 GiB"),
+    ("instanceType", "m1.small", "2 GiB"),
+    # No Amazon Linux runs on it, or it is no type at all.
+    ("instanceType", "mac2.metal", "x86-64 or Graviton"),
+    ("instanceType", "t3small", "x86-64 or Graviton"),
+    ("instanceType", "T3.small", "x86-64 or Graviton"),
+    ("instanceType", "t3.small; reboot", "x86-64 or Graviton"),
+    ("instanceType", "", "x86-64 or Graviton"),
+    ("chromaVersion", "0.4.24", "0.5.0 or later"),
+    ("chromaVersion", "latest", "release number"),
+    ("chromaVersion", "1.5", "release number"),
+    ("chromaVersion", "1.5.9 --privileged", "release number"),
+    ("chromaVersion", "1.5.9$(reboot)", "release number"),
+    ("image", "Not An Image", "image name"),
+    ("image", "ghcr.io/chroma-core/chroma:1.5.9 sh", "image name"),
+    ("image", "ghcr.io/chroma@sha256:short", "image name"),
+    ("volumeSize", "0", "whole number"),
+    ("volumeSize", "-24", "whole number"),
+    ("volumeSize", "24.5", "whole number"),
+    ("volumeSize", "24GB", "whole number"),
+    ("volumeSize", "١٢", "whole number"),
+    ("volumeSize", "16385", "16384"),
+    ("snapshotId", "snap-xyz", "snap-0123456789abcdef0"),
+    ("snapshotId", "vol-0123456789abcdef0", "snap-0123456789abcdef0"),
+    ("vpcId", "vpc-main", "vpc-0123456789abcdef0"),
+    ("allowedCidr", "everyone", "IPv4 networks"),
+    ("allowedCidr", "10.0.0.0", "IPv4 networks"),
+    ("allowedCidr", "10.0.0.0/33", "IPv4 networks"),
+    ("allowedCidr", "10.0.0.1/8", "perhaps 10.0.0.0/8"),
+    ("allowedCidr", "10.0.0.0/8,", "IPv4 networks"),
+    ("allowedCidr", "2001:db8::/32", "IPv4 networks"),
+    ("sshCidr", "0.0.0.0/0", "keyName"),
+    ("stackName", "my_stack", "letters, digits and hyphens"),
+    ("keyName", "", "key pair"),
+    ("auth", "password", "token, basic, none"),
+    ("auth", "", "token, basic, none"),
+    ("authTokenHeader", "Cookie", "X-Chroma-Token"),
+    ("authSecretArn", "my-secret", "ARN"),
+    ("corsAllowOrigins", "app.example.com", "https://app.example.com"),
+    ("corsAllowOrigins", "https://a.example/path", "https://app.example.com"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), REFUSED)
+def test_a_wrong_value_is_refused_by_key_value_and_what_is_allowed(
+    key: str, value: str, allowed: str
+) -> None:
+    with pytest.raises(SettingError) as refusal:
+        stack(**{key: value})
+    assert str(refusal.value).startswith(f"{key}=")
+    assert repr(value.split(",")[-1])[1:-1] in str(refusal.value)
+    assert allowed in str(refusal.value)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
+@pytest.mark.parametrize("ending", ["\n", "\r", "\x00", "\x1b", "\u2028"])
+def test_a_value_with_a_line_break_or_a_control_character_is_refused(
+    setting: object, ending: str
+) -> None:
+    key = getattr(setting, "key")  # noqa: B009
+    with pytest.raises(SettingError, match=f"^{key}="):
+        stack(**{key: f"a{ending}b"})
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("instancetype", "instanceType"),
+        ("instance-type", "instanceType"),
+        ("InstanceType", "instanceType"),
+        ("instanceTyp", "instanceType"),
+        ("chroma_version", "chromaVersion"),
+        ("allowedCidrs", "allowedCidr"),
+        ("volumesize", "volumeSize"),
+        ("snapshotID", "snapshotId"),
+    ],
+)
+def test_a_key_that_is_close_to_one_of_ours_is_refused(misspelt: str, meant: str) -> None:
+    with pytest.raises(SettingError, match=f"^{misspelt}='x' .*{meant}"):
+        stack(**{misspelt: "x"})
+
+
+def test_other_keys_are_none_of_our_business() -> None:
+    stack(**{"team": "search", "@aws-cdk/core:anything": True, "aws:cdk:bundling-stacks": []})

@@ -1,0 +1,35 @@
+"""The volume with the data, and what becomes of it."""
+
+from __future__ import annotations
+
+from tests.unit.synthesis import properties, resource, template
+
+VOLUME = "AWS::EC2::Volume"
+SNAPSHOT = "snap-0123456789abcdef0"
+
+
+def test_the_data_is_on_an_encrypted_volume_of_its_own() -> None:
+    volume = properties(template(), VOLUME)
+    assert volume["VolumeType"] == "gp3"
+    assert volume["Encrypted"] is True
+
+
+def test_a_last_snapshot_stays_when_the_volume_is_deleted_or_replaced() -> None:
+    volume = resource(template(), VOLUME)
+    assert volume["DeletionPolicy"] == "Snapshot"
+    assert volume["UpdateReplacePolicy"] == "Snapshot"
+
+
+def test_without_a_snapshot_the_property_is_absent() -> None:
+    assert "SnapshotId" not in properties(template(), VOLUME)
+
+
+def test_another_snapshot_is_another_volume() -> None:
+    restored = template(snapshotId=SNAPSHOT)
+    assert properties(restored, VOLUME)["SnapshotId"] == SNAPSHOT
+    assert restored.find_resources(VOLUME).keys() != template().find_resources(VOLUME).keys()
+
+
+def test_a_larger_size_is_the_same_volume() -> None:
+    larger = template(volumeSize="100").find_resources(VOLUME)
+    assert larger.keys() == template().find_resources(VOLUME).keys()

@@ -1,0 +1,94 @@
+"""The whole template: its size, and what it must not need."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from chroma_stack.user_data import USER_DATA_LIMIT
+from tests.unit.synthesis import stack, template, user_data, warnings
+
+TEMPLATE_LIMIT = 51_200
+"""Bytes of a template body that CloudFormation takes without a bucket:
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"""
+
+EVERYTHING = {
+    "instanceType": "m7g.4xlarge",
+    "image": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/mirror/of/chroma",
+    "auth": "basic",
+    "corsAllowOrigins": "https://app.example.com,https://admin.example.com",
+    "volumeSize": "16000",
+    "snapshotId": "snap-0123456789abcdef0",
+    "allowedCidr": ",".join(f"10.{number}.0.0/16" for number in range(50)),
+    "keyName": "operations",
+    "sshCidr": "203.0.113.0/24",
+}
+
+
+@pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_the_user_data_fits_into_what_ec2_takes(settings: dict[str, str]) -> None:
+    # References become longer on the way: ids and the longest name of a stack.
+    margin = 512
+    assert len(user_data(template(**settings)).encode()) + margin < USER_DATA_LIMIT
+
+
+@pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_the_template_fits_into_what_cloudformation_takes(settings: dict[str, str]) -> None:
+    body = json.dumps(template(**settings).to_json(), indent=1)
+    assert len(body.encode()) < TEMPLATE_LIMIT
+
+
+@pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_there_is_no_asset_no_custom_resource_and_no_bootstrap(settings: dict[str, str]) -> None:
+    made = template(**settings).to_json()
+    assert "Parameters" not in made
+    assert "Rules" not in made
+    types = {resource["Type"] for resource in made["Resources"].values()}
+    assert not {name for name in types if name.startswith(("Custom::", "AWS::Lambda"))}
+    assert "AWS::CloudFormation::CustomResource" not in types
+    assert "cdk-hnb659fds-assets" not in json.dumps(made)
+
+
+def test_the_outputs_give_the_address_and_the_commands_needed_next() -> None:
+    outputs = template().to_json()["Outputs"]
+    assert outputs.keys() == {
+        "ServerIp",
+        "ServerUrl",
+        "Authentication",
+        "HeartbeatCommand",
+        "CredentialCommand",
+        "SessionCommand",
+        "VolumeId",
+        "SnapshotsCommand",
+    }
+    assert all(output["Description"] for output in outputs.values())
+
+
+@pytest.mark.parametrize(("version", "api"), [("0.5.0", "v1"), ("0.6.3", "v1"), ("1.5.9", "v2")])
+def test_the_heartbeat_command_asks_by_the_api_of_the_version(version: str, api: str) -> None:
+    command = template(chromaVersion=version).to_json()["Outputs"]["HeartbeatCommand"]["Value"]
+    assert f":8000/api/{api}/heartbeat" in str(command)
+
+
+def test_the_defaults_bring_no_warning() -> None:
+    assert warnings(stack()) == []
+
+
+def test_a_key_without_a_network_for_it_is_warned_of() -> None:
+    [warning] = warnings(stack(keyName="ops"))
+    assert "port 22 stays closed" in warning
+
+
+def test_a_vpc_that_must_be_looked_up_needs_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CDK_DEFAULT_ACCOUNT", raising=False)
+    with pytest.raises(ValueError, match=r"vpcId=.*credentials"):
+        stack(vpcId="vpc-0123456789abcdef0")
+
+
+def test_a_given_vpc_is_used_instead_of_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDK_DEFAULT_ACCOUNT", "123456789012")
+    monkeypatch.setenv("CDK_DEFAULT_REGION", "eu-central-1")
+    made = stack(vpcId="vpc-0123456789abcdef0")
+    assert made.account == "123456789012"
+    assert made.server.connections is not None
