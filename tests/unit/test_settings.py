@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chroma_stack import SettingError
-from chroma_stack.context import SETTINGS
+from chroma_stack.context import SETTINGS, Setting
 from tests.unit.synthesis import host_settings, launch, properties, stack, template
 
 ARM_IMAGE = "resolve:ssm:/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
@@ -144,9 +144,9 @@ def test_a_wrong_value_is_refused_by_key_value_and_what_is_allowed(
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
 @pytest.mark.parametrize("ending", ["\n", "\r", "\x00", "\x1b", "\u2028"])
 def test_a_value_with_a_line_break_or_a_control_character_is_refused(
-    setting: object, ending: str
+    setting: Setting, ending: str
 ) -> None:
-    key = getattr(setting, "key")  # noqa: B009
+    key = setting.key
     with pytest.raises(SettingError, match=f"^{key}="):
         stack(**{key: f"a{ending}b"})
 
@@ -171,3 +171,12 @@ def test_a_key_that_is_close_to_one_of_ours_is_refused(misspelt: str, meant: str
 
 def test_other_keys_are_none_of_our_business() -> None:
     stack(**{"team": "search", "@aws-cdk/core:anything": True, "aws:cdk:bundling-stacks": []})
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [setting for setting in SETTINGS if " " not in setting.default and setting.default != "none"],
+    ids=lambda setting: setting.key,
+)
+def test_the_documented_default_is_what_leaving_it_out_means(setting: Setting) -> None:
+    assert template(**{setting.key: setting.default}).to_json() == template().to_json()
