@@ -5,6 +5,7 @@ from chroma_stack.errors import SettingError
 from chroma_stack.image import ChromaImage
 from chroma_stack.server import ChromaServer, Endpoint
 from chroma_stack.stack import ChromaStack
+from chroma_stack.tracing import ChromaTracing
 from chroma_stack.version import ChromaVersion
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "ChromaImage",
     "ChromaServer",
     "ChromaStack",
+    "ChromaTracing",
     "ChromaVersion",
     "Endpoint",
     "SettingError",

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from aws_cdk import SecretValue
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
@@ -128,13 +129,24 @@ class ChromaAuth:
             return "user and password (HTTP basic authentication)"
         return "nothing: whoever reaches port 8000 reads and writes everything"
 
-    def bind(self, scope: Construct) -> secretsmanager.ISecret | None:
-        """The secret whose plain string a client sends, created when none was given;
-        ``None`` when nobody is asked."""
+    def bind(self, scope: Construct, role: iam.IRole) -> secretsmanager.ISecret | None:
+        """The secret whose plain string a client sends, readable for the role; created
+        when none was given. ``None`` when nobody is asked."""
         if self.mode is AuthMode.NONE:
             return None
-        if self.secret is not None:
-            return self.secret
+        secret = self.secret or self._generate(scope)
+        secret.grant_read(role)
+        return secret
+
+    def host_settings(self, secret: secretsmanager.ISecret | None) -> dict[str, str]:
+        """What the machine has to know, with the secret that :meth:`bind` returned."""
+        return {
+            "AUTH": self.mode.value,
+            "AUTH_TOKEN_HEADER": self.token_header.value,
+            "AUTH_SECRET": "" if secret is None else secret.secret_arn,
+        }
+
+    def _generate(self, scope: Construct) -> secretsmanager.ISecret:
         if self.mode is AuthMode.TOKEN:
             return _generated(scope, "Credential", "Token of the Chroma server")
         # Secrets Manager generates passwords, or JSON around them, but not "user:password".

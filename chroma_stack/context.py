@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,15 @@ from chroma_stack.errors import SettingError
 from chroma_stack.image import ChromaImage
 from chroma_stack.machine import check_instance_type
 from chroma_stack.storage import check_snapshot_id, check_volume_size
+from chroma_stack.tracing import (
+    DEFAULT_GRANULARITY,
+    DEFAULT_SERVICE_NAME,
+    check_authority,
+    check_endpoint,
+    check_granularity,
+    check_service_name,
+    parse_headers,
+)
 from chroma_stack.version import ChromaVersion
 
 
@@ -39,6 +49,9 @@ class Setting:
 
     meaning: str
     """One sentence for the documentation."""
+
+    lines: bool = False
+    """Whether the value may have more than one line."""
 
 
 def _matching(pattern: str, allowed: str) -> Callable[[str], str]:
@@ -75,6 +88,12 @@ def _cidr(value: str) -> str:
     except ValueError:
         raise SettingError("", value, allowed) from None
     raise SettingError("", value, f"{allowed}; perhaps {network}")
+
+
+_secret_arn = _matching(
+    r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:[\w/+=.@-]+",
+    "the ARN of a secret in Secrets Manager",
+)
 
 
 SETTINGS = (
@@ -123,10 +142,7 @@ SETTINGS = (
     Setting(
         "authSecretArn",
         "auth_secret_arn",
-        _matching(
-            r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:[\w/+=.@-]+",
-            "the ARN of a secret in Secrets Manager",
-        ),
+        _secret_arn,
         "a new secret with a generated credential",
         "Secret whose plain string is the token, or `user:password`.",
     ),
@@ -136,6 +152,51 @@ SETTINGS = (
         lambda value: [_origin(part.strip()) for part in value.split(",")],
         "none",
         "Origins whose pages may call the server from a browser, separated by commas.",
+    ),
+    Setting(
+        "otelCollectionEndpoint",
+        "otel_endpoint",
+        check_endpoint,
+        "none: no tracing",
+        "Collector for traces (OTLP over gRPC): `host[:port]` or `https://host[:port]` with TLS, "
+        "`http://host[:port]` without.",
+    ),
+    Setting(
+        "otelServiceName",
+        "otel_service_name",
+        check_service_name,
+        DEFAULT_SERVICE_NAME,
+        "Name that the traces carry.",
+    ),
+    Setting(
+        "otelCollectionHeaders",
+        "otel_headers",
+        parse_headers,
+        "none",
+        'Headers for the collector: `{"name": "value"}` or `name=value,name2=value2`. They stand '
+        "in the template; better is `otelHeadersSecretArn`.",
+    ),
+    Setting(
+        "otelHeadersSecretArn",
+        "otel_headers_secret_arn",
+        _secret_arn,
+        "none",
+        "Secret whose plain string holds the headers.",
+    ),
+    Setting(
+        "otelGranularity",
+        "otel_granularity",
+        check_granularity,
+        DEFAULT_GRANULARITY,
+        "How much is traced: `none`, `operation`, `operation_and_segment` or `all`.",
+    ),
+    Setting(
+        "otelCaCertificate",
+        "otel_ca_certificate",
+        check_authority,
+        "those of the operating system",
+        "Certificates (PEM) of the authorities that vouch for the collector.",
+        lines=True,
     ),
     Setting(
         "volumeSize",
@@ -203,9 +264,12 @@ def read(node: Node) -> dict[str, Any]:
 
 
 def _parsed(setting: Setting, value: Any) -> Any:
-    # cdk.json may hold numbers and lists; the command line gives text.
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    if not text.isprintable():
+    # cdk.json may hold numbers, lists and objects; the command line gives text.
+    if isinstance(value, list):
+        text = ",".join(map(str, value))
+    else:
+        text = json.dumps(value) if isinstance(value, dict) else str(value)
+    if not setting.lines and not text.isprintable():
         raise SettingError(setting.key, text, "one line of printable text")
     try:
         return setting.parse(text)

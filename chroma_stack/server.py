@@ -19,6 +19,7 @@ from chroma_stack.errors import SettingError
 from chroma_stack.image import ChromaImage
 from chroma_stack.machine import DEFAULT_INSTANCE_TYPE, GroupOfOne, MachineTemplate
 from chroma_stack.storage import DEFAULT_VOLUME_SIZE, DataVolume
+from chroma_stack.tracing import ChromaTracing, host_settings
 from chroma_stack.version import ChromaVersion
 
 PORT = 8000
@@ -73,6 +74,7 @@ class ChromaServer(Construct):
         image: ChromaImage | None = None,
         auth: ChromaAuth | None = None,
         cors_allow_origins: Sequence[str] = (),
+        tracing: ChromaTracing | None = None,
         volume_size: cdk.Size = DEFAULT_VOLUME_SIZE,
         snapshot_id: str | None = None,
         storage_encryption_key: kms.IKey | None = None,
@@ -97,6 +99,7 @@ class ChromaServer(Construct):
         :param auth: what clients must send. Default: a generated token.
         :param cors_allow_origins: origins (``https://app.example.com``, or ``*``) whose
             pages may call the server from a browser. Default: none.
+        :param tracing: where traces go. Default: nowhere.
         :param volume_size: size of the data volume. It may grow later, never shrink.
             Default: 24 GiB.
         :param snapshot_id: the snapshot of a data volume to start from. Another value
@@ -125,9 +128,7 @@ class ChromaServer(Construct):
             ],
         )
         groups = list(security_groups or [self._security_group(vpc)])
-        self._connections = ec2.Connections(
-            security_groups=groups, default_port=ec2.Port.tcp(PORT)
-        )
+        self._connections = ec2.Connections(security_groups=groups, default_port=ec2.Port.tcp(PORT))
         self.volume: ec2.Volume = DataVolume(
             self,
             availability_zone=subnet.availability_zone,
@@ -139,7 +140,7 @@ class ChromaServer(Construct):
         address = ec2.CfnEIP(self, "Address", domain="vpc")
         address.node.add_dependency(subnet.internet_connectivity_established)
         self.endpoint: Endpoint = Endpoint(address.ref, PORT)
-        self.secret: secretsmanager.ISecret | None = self.auth.bind(self)
+        self.secret: secretsmanager.ISecret | None = self.auth.bind(self, self.role)
 
         commands = ec2.UserData.for_linux()
         template = MachineTemplate(
@@ -159,8 +160,7 @@ class ChromaServer(Construct):
         self.auto_scaling_group.node.add_dependency(subnet.internet_connectivity_established)
 
         self._allow_to_take(address, template)
-        if self.secret is not None:
-            self.secret.grant_read(self.role)
+        trace_settings = host_settings() if tracing is None else tracing.bind(self, self.role)
         image_reference = (image or ChromaImage.official()).bind(self, version, self.role)
         # A machine that boots before its permissions are there would fail.
         self.auto_scaling_group.node.add_dependency(self.role)
@@ -176,10 +176,9 @@ class ChromaServer(Construct):
                     "VOLUME": self.volume.volume_id,
                     "ADDRESS": address.attr_allocation_id,
                     "IMAGE": image_reference,
-                    "AUTH": self.auth.mode.value,
-                    "AUTH_TOKEN_HEADER": self.auth.token_header.value,
-                    "AUTH_SECRET": "" if self.secret is None else self.secret.secret_arn,
+                    **self.auth.host_settings(self.secret),
                     "CORS_ALLOW_ORIGINS": ",".join(cors_allow_origins),
+                    **trace_settings,
                 }
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aws_cdk as cdk
@@ -15,6 +15,7 @@ from constructs import Construct
 from chroma_stack.auth import AuthMode, ChromaAuth, TokenHeader
 from chroma_stack.errors import SettingError
 from chroma_stack.server import ChromaServer
+from chroma_stack.tracing import DEFAULT_GRANULARITY, DEFAULT_SERVICE_NAME, ChromaTracing
 
 EVERYWHERE = "0.0.0.0/0"
 
@@ -38,6 +39,12 @@ class ChromaStack(cdk.Stack):
         auth_secret_arn: str | None = None,
         key_name: str | None = None,
         ssh_cidrs: Sequence[str] = (),
+        otel_endpoint: str | None = None,
+        otel_service_name: str = DEFAULT_SERVICE_NAME,
+        otel_headers: Mapping[str, str] | None = None,
+        otel_headers_secret_arn: str | None = None,
+        otel_granularity: str = DEFAULT_GRANULARITY,
+        otel_ca_certificate: str | None = None,
         **server: Any,
     ) -> None:
         """
@@ -52,6 +59,14 @@ class ChromaStack(cdk.Stack):
             secret with a generated one.
         :param key_name: an EC2 key pair for SSH. Default: none.
         :param ssh_cidrs: IPv4 networks that may reach port 22. Default: none.
+        :param otel_endpoint: collector for traces. Default: none, and no tracing. This and
+            those that follow are the properties of :class:`chroma_stack.ChromaTracing`.
+        :param otel_service_name: name that the traces carry. Default: ``chromadb``.
+        :param otel_headers: headers for the collector. Default: none.
+        :param otel_headers_secret_arn: ARN of a secret that holds them. Default: none.
+        :param otel_granularity: how much is traced. Default: ``all``.
+        :param otel_ca_certificate: authorities that vouch for the collector. Default: those
+            of the operating system.
         :param server: further properties of :class:`chroma_stack.ChromaServer`.
         :raises SettingError: when settings are wrong, or do not go together.
         """
@@ -72,6 +87,14 @@ class ChromaStack(cdk.Stack):
             auth=self._auth(auth or ChromaAuth.token(), token_header, auth_secret_arn),
             key_pair=(
                 ec2.KeyPair.from_key_pair_name(self, "KeyPair", key_name) if key_name else None
+            ),
+            tracing=self._tracing(
+                otel_endpoint,
+                otel_headers_secret_arn,
+                service_name=otel_service_name,
+                headers=otel_headers,
+                granularity=otel_granularity,
+                ca_certificate=otel_ca_certificate,
             ),
             **server,
         )
@@ -115,6 +138,22 @@ class ChromaStack(cdk.Stack):
             )
             auth = dataclasses.replace(auth, secret=secret)
         return auth
+
+    def _tracing(
+        self, endpoint: str | None, headers_secret_arn: str | None, **tracing: Any
+    ) -> ChromaTracing | None:
+        secret = None
+        if headers_secret_arn is not None:
+            secret = secretsmanager.Secret.from_secret_complete_arn(
+                self, "TraceHeadersGiven", headers_secret_arn
+            )
+        if endpoint is not None:
+            return ChromaTracing(endpoint=endpoint, headers_secret=secret, **tracing)
+        if secret is not None or tracing["headers"]:
+            raise SettingError(
+                "otelCollectionHeaders", "…", "only together with otelCollectionEndpoint"
+            )
+        return None
 
     def _open(
         self,

@@ -4,10 +4,11 @@ The user data is a short script. First it writes the settings, as plain text in 
 heredoc, so that no shell ever evaluates a value. Then it unpacks the files of
 ``chroma_stack/host`` and runs ``boot`` among them.
 
-The host files travel compressed: together they are larger than the 16,384 bytes that EC2
-allows (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html). By bzip2,
-because its output has been the same in every release since 2019: the same files give
-the same user data on every computer, so that a deploy from another one replaces nothing.
+The host files travel compressed and without their comments: together they are larger than
+the 16,384 bytes that EC2 allows
+(https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html). By bzip2, because its
+output has been the same in every release since 2019: the same files give the same user data
+on every computer, so that a deploy from another one replaces nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from chroma_stack.errors import SettingError
 USER_DATA_LIMIT = 16384
 """Bytes of user data that EC2 takes."""
 
+_COMMENT_LINE = re.compile(rb"(?m)^[ ]*#(?!!).*\n")
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _END_OF_SETTINGS = "END_OF_SETTINGS"
 _END_OF_FILES = "END_OF_FILES"
@@ -37,7 +39,7 @@ cat >/etc/chroma/settings <<'{end_of_settings}'
 {end_of_settings}
 python3 -c '
 import base64, io, sys, tarfile
-files = io.BytesIO(base64.b64decode(sys.stdin.read()))
+files = io.BytesIO(base64.b85decode(sys.stdin.read().strip()))
 tarfile.open(fileobj=files, mode="r:bz2").extractall("/opt/chroma")
 ' <<'{end_of_files}'
 {files}
@@ -56,7 +58,7 @@ def render(settings: Mapping[str, str]) -> str:
     """
     return _SCRIPT.format(
         settings="\n".join(_line(name, value) for name, value in settings.items()),
-        files=base64.b64encode(_archive()).decode(),
+        files=base64.b85encode(_archive()).decode(),
         end_of_settings=_END_OF_SETTINGS,
         end_of_files=_END_OF_FILES,
     )
@@ -76,7 +78,9 @@ def _archive() -> bytes:
     with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         files = resources.files("chroma_stack") / "host"
         for file in sorted(files.iterdir(), key=lambda file: file.name):
-            content = file.read_bytes()
+            if not file.is_file():  # what Python keeps beside a module it has imported
+                continue
+            content = _COMMENT_LINE.sub(b"", file.read_bytes())
             entry = tarfile.TarInfo(file.name)
             entry.size = len(content)
             entry.mode = 0o755 if content.startswith(b"#!") else 0o644
