@@ -63,6 +63,10 @@ def _matching(pattern: str, allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _id(prefix: str) -> str:
+    return f"{prefix}-(?:[0-9a-f]{{8}}|[0-9a-f]{{17}})"
+
+
 def _volume_size(value: str) -> cdk.Size:
     if not re.fullmatch(r"[1-9]\d{0,8}", value, re.ASCII):
         raise SettingError("", value, "a whole number of GiB, 1 or more")
@@ -213,10 +217,17 @@ SETTINGS = (
         "Snapshot of a data volume to start from.",
     ),
     Setting(
+        "volumeId",
+        "volume_id",
+        _matching(_id("vol"), "an id such as vol-0123456789abcdef0"),
+        "a new volume",
+        "Data volume of an earlier server to go on with; it stays when the stack is deleted.",
+    ),
+    Setting(
         "vpcId",
         "vpc_id",
         _matching(
-            r"default|vpc-(?:[0-9a-f]{8}|[0-9a-f]{17})",
+            f"default|{_id('vpc')}",
             "default, or an id such as vpc-0123456789abcdef0",
         ),
         "a small VPC of its own",

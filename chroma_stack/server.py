@@ -75,6 +75,7 @@ class ChromaServer(Construct):
         auth: ChromaAuth | None = None,
         cors_allow_origins: Sequence[str] = (),
         tracing: ChromaTracing | None = None,
+        volume: ec2.IVolume | None = None,
         volume_size: cdk.Size = DEFAULT_VOLUME_SIZE,
         snapshot_id: str | None = None,
         storage_encryption_key: kms.IKey | None = None,
@@ -100,6 +101,9 @@ class ChromaServer(Construct):
         :param cors_allow_origins: origins (``https://app.example.com``, or ``*``) whose
             pages may call the server from a browser. Default: none.
         :param tracing: where traces go. Default: nowhere.
+        :param volume: the data volume of an earlier server, in the zone of the subnet, to go
+            on with. It stays when this server is removed; the four properties that follow
+            say nothing about it. Default: a new volume, which belongs to this server.
         :param volume_size: size of the data volume. It may grow later, never shrink.
             Default: 24 GiB.
         :param snapshot_id: the snapshot of a data volume to start from. Another value
@@ -129,7 +133,7 @@ class ChromaServer(Construct):
         )
         groups = list(security_groups or [self._security_group(vpc)])
         self._connections = ec2.Connections(security_groups=groups, default_port=ec2.Port.tcp(PORT))
-        self.volume: ec2.Volume = DataVolume(
+        self.volume: ec2.IVolume = volume or DataVolume(
             self,
             availability_zone=subnet.availability_zone,
             size=volume_size,
@@ -159,7 +163,7 @@ class ChromaServer(Construct):
         )
         self.auto_scaling_group.node.add_dependency(subnet.internet_connectivity_established)
 
-        self._allow_to_take(address, template)
+        self._allow_to_take(address, template, storage_encryption_key)
         trace_settings = host_settings() if tracing is None else tracing.bind(self, self.role)
         image_reference = (image or ChromaImage.official()).bind(self, version, self.role)
         # A machine that boots before its permissions are there would fail.
@@ -232,31 +236,41 @@ class ChromaServer(Construct):
             description="Who may reach the Chroma server",
         )
 
-    def _allow_to_take(self, address: ec2.CfnEIP, template: ec2.LaunchTemplate) -> None:
-        """The machine takes its volume and its address itself, and only these."""
-        self.volume.grant_attach_volume_by_resource_tag(self.role, [template])
+    def _allow_to_take(
+        self,
+        address: ec2.CfnEIP,
+        template: ec2.LaunchTemplate,
+        storage_encryption_key: kms.IKey | None,
+    ) -> None:
+        """The machine takes its volume and its address itself, and only these, and only to
+        machines of this server."""
         stack = cdk.Stack.of(self)
         server_name = cdk.Names.unique_id(self)
         cdk.Tags.of(template).add(_INSTANCE_TAG, server_name)
-        name_by_resource = {
-            "elastic-ip": address.attr_allocation_id,
-            "network-interface": "*",
-            "instance": "*",
-        }
-        arns = {
-            resource: stack.format_arn(service="ec2", resource=resource, resource_name=name)
-            for resource, name in name_by_resource.items()
-        }
+
+        def arn(resource: str, name: str) -> str:
+            return stack.format_arn(service="ec2", resource=resource, resource_name=name)
+
         self.role.add_to_principal_policy(
             iam.PolicyStatement(
-                actions=["ec2:AssociateAddress"],
-                resources=[arns["elastic-ip"], arns["network-interface"]],
+                actions=["ec2:AttachVolume", "ec2:AssociateAddress"],
+                resources=[
+                    arn("volume", self.volume.volume_id),
+                    arn("elastic-ip", address.attr_allocation_id),
+                    arn("network-interface", "*"),
+                ],
             )
         )
         self.role.add_to_principal_policy(
             iam.PolicyStatement(
-                actions=["ec2:AssociateAddress"],
-                resources=[arns["instance"]],
+                actions=["ec2:AttachVolume", "ec2:AssociateAddress"],
+                resources=[arn("instance", "*")],
                 conditions={"StringEquals": {f"aws:ResourceTag/{_INSTANCE_TAG}": server_name}},
             )
         )
+        if storage_encryption_key is not None:
+            # Who attaches an encrypted volume lets EC2 use its key:
+            # https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html
+            grant = storage_encryption_key.grant(self.role, "kms:CreateGrant")
+            for statement in grant.principal_statements:
+                statement.add_condition("Bool", {"kms:GrantIsForAWSResource": "true"})

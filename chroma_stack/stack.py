@@ -14,6 +14,7 @@ from constructs import Construct
 
 from chroma_stack.auth import AuthMode, ChromaAuth, TokenHeader
 from chroma_stack.errors import SettingError
+from chroma_stack.network import PublicNetwork
 from chroma_stack.server import ChromaServer
 from chroma_stack.tracing import DEFAULT_GRANULARITY, DEFAULT_SERVICE_NAME, ChromaTracing
 
@@ -37,6 +38,7 @@ class ChromaStack(cdk.Stack):
         auth: ChromaAuth | None = None,
         token_header: TokenHeader | None = None,
         auth_secret_arn: str | None = None,
+        volume_id: str | None = None,
         key_name: str | None = None,
         ssh_cidrs: Sequence[str] = (),
         otel_endpoint: str | None = None,
@@ -57,6 +59,8 @@ class ChromaStack(cdk.Stack):
         :param token_header: the header of the token. Default: ``Authorization``.
         :param auth_secret_arn: ARN of the secret that holds the credential. Default: a new
             secret with a generated one.
+        :param volume_id: the data volume of an earlier server to go on with. Default: a new
+            volume.
         :param key_name: an EC2 key pair for SSH. Default: none.
         :param ssh_cidrs: IPv4 networks that may reach port 22. Default: none.
         :param otel_endpoint: collector for traces. Default: none, and no tracing. This and
@@ -84,6 +88,7 @@ class ChromaStack(cdk.Stack):
             "Chroma",
             vpc=self._vpc(vpc_id),
             vpc_subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC),
+            volume=self._volume(volume_id, server),
             auth=self._auth(auth or ChromaAuth.token(), token_header, auth_secret_arn),
             key_pair=(
                 ec2.KeyPair.from_key_pair_name(self, "KeyPair", key_name) if key_name else None
@@ -106,21 +111,17 @@ class ChromaStack(cdk.Stack):
             return ec2.Vpc.from_lookup(self, "Vpc", is_default=True)
         if vpc_id is not None:
             return ec2.Vpc.from_lookup(self, "Vpc", vpc_id=vpc_id)
-        return ec2.Vpc(
-            self,
-            "Vpc",
-            ip_addresses=ec2.IpAddresses.cidr("10.0.0.0/24"),
-            max_azs=1,
-            nat_gateways=0,
-            subnet_configuration=[
-                ec2.SubnetConfiguration(
-                    name="Public",
-                    subnet_type=ec2.SubnetType.PUBLIC,
-                    map_public_ip_on_launch=False,
-                )
-            ],
-            # This would add a function with an asset.
-            restrict_default_security_group=False,
+        return PublicNetwork(self, "Vpc")
+
+    def _volume(self, volume_id: str | None, server: Mapping[str, Any]) -> ec2.IVolume | None:
+        if volume_id is None:
+            return None
+        if "snapshot_id" in server or "volume_size" in server:
+            raise SettingError("volumeId", volume_id, "without snapshotId and volumeSize")
+        # Its zone is not asked for; one in another zone cannot be attached, and the boot
+        # says so.
+        return ec2.Volume.from_volume_attributes(
+            self, "VolumeGiven", volume_id=volume_id, availability_zone=self.availability_zones[0]
         )
 
     def _auth(

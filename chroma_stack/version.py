@@ -8,8 +8,10 @@ import aws_cdk as cdk
 
 from chroma_stack.errors import SettingError
 
-_RELEASE = re.compile(r"(\d+)\.(\d+)\.(\d+)([.-]?[0-9A-Za-z][0-9A-Za-z.-]*)?", re.ASCII)
-_OLDEST = (0, 5, 0)
+RELEASE = r"(0\.([5-9]|[1-9][0-9]+)|[1-9][0-9]*\.[0-9]+)\.[0-9]+([.-]?[0-9A-Za-z][0-9A-Za-z.-]*)?"
+"""A release from 0.5.0 on: three numbers, and for a pre-release what follows them."""
+
+ALLOWED = "a release number such as 1.5.9, 0.5.0 or later"
 
 
 class ChromaVersion:
@@ -37,12 +39,8 @@ class ChromaVersion:
             and for a pre-release what follows them.
         :raises SettingError: when it is no such number, or older than 0.5.0.
         """
-        if cdk.Token.is_unresolved(version):
-            return ChromaVersion(version)
-        allowed = "a release number such as 1.5.9, 0.5.0 or later"
-        match = _RELEASE.fullmatch(version)
-        if match is None or tuple(int(number) for number in match.group(1, 2, 3)) < _OLDEST:
-            raise SettingError("version", version, allowed)
+        if not cdk.Token.is_unresolved(version) and not re.fullmatch(RELEASE, version):
+            raise SettingError("version", version, ALLOWED)
         return ChromaVersion(version)
 
     def __str__(self) -> str:

@@ -10,7 +10,7 @@ from aws_cdk.assertions import Template
 
 from chroma_stack import ChromaServer, ChromaVersion, SettingError
 from tests.unit.construct import server_in, server_template
-from tests.unit.synthesis import launch, properties, statements
+from tests.unit.synthesis import host_settings, launch, properties, statements
 
 
 def test_nobody_may_reach_the_server_until_allowed() -> None:
@@ -51,7 +51,22 @@ def test_security_groups_of_ones_own_are_all_used() -> None:
 def test_the_data_may_be_encrypted_with_a_key_of_ones_own() -> None:
     made = server_template(lambda stack: {"storage_encryption_key": kms.Key(stack, "Key")})
     assert "KmsKeyId" in properties(made, "AWS::EC2::Volume")
-    assert any("kms:CreateGrant" in str(statement) for statement in statements(made))
+    [grant] = [it for it in statements(made) if it["Action"] == "kms:CreateGrant"]
+    assert grant["Condition"] == {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+
+
+def test_a_server_goes_on_with_a_volume_of_an_earlier_one() -> None:
+    volume_id = "vol-0123456789abcdef0"
+    made = server_template(
+        lambda stack: {
+            "volume": ec2.Volume.from_volume_attributes(
+                stack, "Kept", volume_id=volume_id, availability_zone="eu-central-1a"
+            )
+        }
+    )
+    assert made.find_resources("AWS::EC2::Volume") == {}
+    assert host_settings(made)["VOLUME"] == volume_id
+    assert f":volume/{volume_id}" in str(statements(made))
 
 
 def test_the_endpoint_is_an_address_with_a_port() -> None:

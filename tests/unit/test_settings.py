@@ -111,6 +111,7 @@ REFUSED = [
     ("volumeSize", "16385", "16384"),
     ("snapshotId", "snap-xyz", "snap-0123456789abcdef0"),
     ("snapshotId", "vol-0123456789abcdef0", "snap-0123456789abcdef0"),
+    ("volumeId", "snap-0123456789abcdef0", "vol-0123456789abcdef0"),
     ("vpcId", "vpc-main", "vpc-0123456789abcdef0"),
     ("allowedCidr", "everyone", "IPv4 networks"),
     ("allowedCidr", "10.0.0.0", "IPv4 networks"),

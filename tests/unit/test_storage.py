@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.unit.synthesis import properties, resource, template
+import pytest
+
+from chroma_stack import SettingError
+from tests.unit.synthesis import host_settings, properties, resource, stack, template
 
 VOLUME = "AWS::EC2::Volume"
 SNAPSHOT = "snap-0123456789abcdef0"
@@ -33,3 +36,15 @@ def test_another_snapshot_is_another_volume() -> None:
 def test_a_larger_size_is_the_same_volume() -> None:
     larger = template(volumeSize="100").find_resources(VOLUME)
     assert larger.keys() == template().find_resources(VOLUME).keys()
+
+
+def test_a_volume_of_an_earlier_server_is_taken_and_none_is_made() -> None:
+    made = template(volumeId="vol-0123456789abcdef0")
+    assert made.find_resources(VOLUME) == {}
+    assert host_settings(made)["VOLUME"] == "vol-0123456789abcdef0"
+
+
+@pytest.mark.parametrize("other", [{"snapshotId": SNAPSHOT}, {"volumeSize": "100"}])
+def test_a_volume_and_what_would_make_another_do_not_go_together(other: dict[str, str]) -> None:
+    with pytest.raises(SettingError, match=r"^volumeId=.*without snapshotId and volumeSize"):
+        stack(volumeId="vol-0123456789abcdef0", **other)
