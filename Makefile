@@ -4,7 +4,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 ARGS ?=
 
-.PHONY: synth deploy unit test lint format bench pin
+.PHONY: synth deploy template unit test lint format bench pin
 
 synth: .venv/installed node_modules/installed
 	cdk synth --quiet $(ARGS)
@@ -13,6 +13,11 @@ synth: .venv/installed node_modules/installed
 deploy: .venv/installed node_modules/installed
 	cdk deploy $(ARGS)
 
+# The published template. cfn-lint checks it; aws-cdk-lib's own check mistakes the empty
+# defaults of its parameters for values.
+template: .venv/installed
+	CDK_VALIDATION=false python -m chroma_stack.template dist/chroma.cf.json
+
 unit: .venv/installed-dev node_modules/installed
 	pytest tests/unit $(ARGS)
 
@@ -20,14 +25,14 @@ test: .venv/installed-dev node_modules/installed
 	tests/install-programs
 	pytest tests/unit tests/host tests/cloud tests/machine $(ARGS)
 
-lint: .venv/installed-dev node_modules/installed
+lint: .venv/installed-dev node_modules/installed template
 	tests/install-programs
 	ruff format --check .
 	ruff check .
 	mypy
 	shellcheck $$(git ls-files | xargs grep -lE '^(#!/bin/(ba)?sh|# shellcheck shell=)')
 	cdk synth --quiet
-	cfn-lint cdk.out/*.template.json
+	cfn-lint cdk.out/*.template.json dist/chroma.cf.json
 
 format: .venv/installed-dev
 	ruff check --fix .

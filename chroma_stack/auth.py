@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aws_cdk import SecretValue
 from aws_cdk import aws_iam as iam
@@ -24,7 +25,7 @@ class AuthMode(enum.Enum):
     NONE = "none"
 
 
-_DOCUMENTED_NAMES = {
+_NAMES = {
     "token": AuthMode.TOKEN,
     "chromadb.auth.token_authn.TokenAuthenticationServerProvider": AuthMode.TOKEN,
     "chromadb.auth.token.TokenAuthServerProvider": AuthMode.TOKEN,
@@ -36,6 +37,11 @@ _DOCUMENTED_NAMES = {
 """Ours, and those of Chroma's documentation: the class names of 0.5 and of 0.4."""
 
 
+def documented_names(mode: AuthMode) -> list[str]:
+    """The class names of a mode in Chroma's documentation."""
+    return [name for name, meant in _NAMES.items() if meant is mode and "." in name]
+
+
 class TokenHeader(enum.Enum):
     """The header that carries the token; exactly this one is accepted."""
 
@@ -45,18 +51,38 @@ class TokenHeader(enum.Enum):
     X_CHROMA_TOKEN = "X-Chroma-Token"
     """``X-Chroma-Token: TOKEN``"""
 
+    @property
+    def names(self) -> list[str]:
+        """The header's name, and the one that Chroma's documentation gave it before 0.5."""
+        return [self.value, self.name]
+
     @staticmethod
     def of(name: str) -> TokenHeader:
-        """The member for a header's name in any case.
+        """The member for one of its names, in any case.
 
         :raises SettingError: when there is none.
         """
         for header in TokenHeader:
-            if header.value.lower() == name.lower():
+            if name.lower() in (known.lower() for known in header.names):
                 return header
         raise SettingError(
             "token_header", name, " or ".join(header.value for header in TokenHeader)
         )
+
+
+class BoundAuth(NamedTuple):
+    """What became of an authentication in a server."""
+
+    secret: secretsmanager.ISecret | None
+    """Its plain string is what a client sends; ``None`` when nobody is asked."""
+
+    host_settings: dict[str, str]
+    """What the machine has to know."""
+
+
+def auth_settings(*, mode: str, token_header: str, secret_arn: str) -> dict[str, str]:
+    """What ``host/haproxy.cfg`` and ``host/credential`` read."""
+    return {"AUTH": mode, "AUTH_TOKEN_HEADER": token_header, "AUTH_SECRET": secret_arn}
 
 
 @dataclass(frozen=True)
@@ -108,7 +134,7 @@ class ChromaAuth:
 
         :raises SettingError: when the name is none of these.
         """
-        mode = _DOCUMENTED_NAMES.get(name)
+        mode = _NAMES.get(name)
         if mode is None:
             raise SettingError(
                 "auth",
@@ -129,22 +155,18 @@ class ChromaAuth:
             return "user and password (HTTP basic authentication)"
         return "nothing: whoever reaches port 8000 reads and writes everything"
 
-    def bind(self, scope: Construct, role: iam.IRole) -> secretsmanager.ISecret | None:
-        """The secret whose plain string a client sends, readable for the role; created
-        when none was given. ``None`` when nobody is asked."""
-        if self.mode is AuthMode.NONE:
-            return None
-        secret = self.secret or self._generate(scope)
-        secret.grant_read(role)
-        return secret
-
-    def host_settings(self, secret: secretsmanager.ISecret | None) -> dict[str, str]:
-        """What the machine has to know, with the secret that :meth:`bind` returned."""
-        return {
-            "AUTH": self.mode.value,
-            "AUTH_TOKEN_HEADER": self.token_header.value,
-            "AUTH_SECRET": "" if secret is None else secret.secret_arn,
-        }
+    def bind(self, scope: Construct, role: iam.IRole) -> BoundAuth:
+        """Make the credential, unless one was given, and let the role read it."""
+        secret = None
+        if self.mode is not AuthMode.NONE:
+            secret = self.secret or self._generate(scope)
+            secret.grant_read(role)
+        settings = auth_settings(
+            mode=self.mode.value,
+            token_header=self.token_header.value,
+            secret_arn="" if secret is None else secret.secret_arn,
+        )
+        return BoundAuth(secret, settings)
 
     def _generate(self, scope: Construct) -> secretsmanager.ISecret:
         if self.mode is AuthMode.TOKEN:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import aws_cdk as cdk
+import jsii
 from aws_cdk import aws_autoscaling as autoscaling
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
@@ -19,10 +20,17 @@ BOOT_TIMEOUT = cdk.Duration.minutes(40)
 of ``host/boot``. A machine that can reach CloudFormation reports a failure at once; only
 a silent one takes this long."""
 
-_TYPE = re.compile(r"(?P<family>[a-z][a-z0-9-]*)\.(?P<size>[a-z0-9-]+)")
-_BELOW_2_GIB = {"t1.micro", "m1.small", "c1.medium"}
+TYPE_PATTERN = (
+    r"(?!mac|(t1\.micro|m1\.small|c1\.medium)$)[a-z][a-z0-9-]*\.(?!nano$|micro$)[a-z0-9-]+"
+)
+"""Instance types that the server runs on. Chroma needs 2 GiB of memory; Macs run no Linux."""
+
+TYPE_ALLOWED = (
+    "an x86-64 or Graviton type with at least 2 GiB of memory (no nano, no micro), "
+    "such as t3.small or m7g.large"
+)
+
 _ROOT_DEVICE = "/dev/xvda"
-_IMAGE_PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-"
 
 
 def check_instance_type(instance_type: ec2.InstanceType) -> ec2.InstanceType:
@@ -32,22 +40,23 @@ def check_instance_type(instance_type: ec2.InstanceType) -> ec2.InstanceType:
         when no Amazon Linux 2023 image is known to run on it.
     """
     name = instance_type.to_string()
-    if cdk.Token.is_unresolved(name):
-        return instance_type
-    match = _TYPE.fullmatch(name)
-    if match is not None and (match["size"] in {"nano", "micro"} or name in _BELOW_2_GIB):
-        raise SettingError(
-            "instance_type",
-            name,
-            "Chroma needs 2 GiB of memory; the smallest types are t3.small and t4g.small",
-        )
-    if match is None or match["family"].startswith("mac") or _architecture(instance_type) is None:
-        raise SettingError(
-            "instance_type",
-            name,
-            "an x86-64 or Graviton type of at least 2 GiB such as t3.small or m7g.large",
-        )
+    if not cdk.Token.is_unresolved(name) and not (
+        re.fullmatch(TYPE_PATTERN, name) and _architecture(instance_type)
+    ):
+        raise SettingError("instance_type", name, TYPE_ALLOWED)
     return instance_type
+
+
+def graviton_families() -> list[str]:
+    """The families of instance types, of those that aws-cdk-lib knows, that are ARM."""
+    names = {member.name.lower() for member in ec2.InstanceClass}
+    return sorted(
+        family
+        for family in names
+        # The enum holds each family by its name and in words ("BURSTABLE4_GRAVITON").
+        if re.fullmatch("(hpc|[a-z]{1,2})[0-9]+[a-z]*", family)
+        and _architecture(ec2.InstanceType(f"{family}.large")) is ec2.InstanceArchitecture.ARM_64
+    )
 
 
 def _architecture(instance_type: ec2.InstanceType) -> ec2.InstanceArchitecture | None:
@@ -57,13 +66,29 @@ def _architecture(instance_type: ec2.InstanceType) -> ec2.InstanceArchitecture |
         return None
 
 
-def amazon_linux_2023(instance_type: ec2.InstanceType) -> ec2.IMachineImage:
-    """The current Amazon Linux 2023 for the type's architecture, looked up by EC2 each
-    time a machine is launched: a deploy without changes replaces nothing, and every new
-    machine is a patched one."""
-    architecture = _architecture(instance_type)
+def image_parameter(architecture: ec2.InstanceArchitecture) -> str:
+    """The image id of a launch template that has EC2 look up the current Amazon Linux 2023
+    each time a machine is launched: a deploy without changes replaces nothing, and every
+    new machine is a patched one."""
     suffix = "arm64" if architecture is ec2.InstanceArchitecture.ARM_64 else "x86_64"
-    return ec2.MachineImage.resolve_ssm_parameter_at_launch(_IMAGE_PARAMETER + suffix)
+    parameter = f"/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{suffix}"
+    return f"resolve:ssm:{parameter}"
+
+
+@jsii.implements(ec2.IMachineImage)
+class LinuxImage:
+    """An image by what stands for its id in a launch template."""
+
+    def __init__(self, image_id: str) -> None:
+        self._image_id = image_id
+
+    def get_image(self, scope: Construct) -> ec2.MachineImageConfig:
+        """What aws-cdk-lib wants to know of an image."""
+        return ec2.MachineImageConfig(
+            image_id=self._image_id,
+            os_type=ec2.OperatingSystemType.LINUX,
+            user_data=ec2.UserData.for_linux(),
+        )
 
 
 class MachineTemplate(ec2.LaunchTemplate):
@@ -85,7 +110,7 @@ class MachineTemplate(ec2.LaunchTemplate):
             scope,
             "LaunchTemplate",
             instance_type=instance_type,
-            machine_image=machine_image or amazon_linux_2023(instance_type),
+            machine_image=machine_image or LinuxImage(image_parameter(instance_type.architecture)),
             key_pair=key_pair,
             role=role,
             security_group=security_group,

@@ -142,9 +142,9 @@ class ChromaServer(Construct):
             removal_policy=removal_policy,
         )
         address = ec2.CfnEIP(self, "Address", domain="vpc")
-        address.node.add_dependency(subnet.internet_connectivity_established)
         self.endpoint: Endpoint = Endpoint(address.ref, PORT)
-        self.secret: secretsmanager.ISecret | None = self.auth.bind(self, self.role)
+        bound_auth = self.auth.bind(self, self.role)
+        self.secret: secretsmanager.ISecret | None = bound_auth.secret
 
         commands = ec2.UserData.for_linux()
         template = MachineTemplate(
@@ -180,7 +180,7 @@ class ChromaServer(Construct):
                     "VOLUME": self.volume.volume_id,
                     "ADDRESS": address.attr_allocation_id,
                     "IMAGE": image_reference,
-                    **self.auth.host_settings(self.secret),
+                    **bound_auth.host_settings,
                     "CORS_ALLOW_ORIGINS": ",".join(cors_allow_origins),
                     **trace_settings,
                 }
@@ -245,7 +245,7 @@ class ChromaServer(Construct):
         """The machine takes its volume and its address itself, and only these, and only to
         machines of this server."""
         stack = cdk.Stack.of(self)
-        server_name = cdk.Names.unique_id(self)
+        server_name = f"{cdk.Aws.STACK_NAME}/{cdk.Names.unique_id(self)}"
         cdk.Tags.of(template).add(_INSTANCE_TAG, server_name)
 
         def arn(resource: str, name: str) -> str:

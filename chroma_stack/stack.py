@@ -12,6 +12,7 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from chroma_stack import outputs
 from chroma_stack.auth import AuthMode, ChromaAuth, TokenHeader
 from chroma_stack.errors import SettingError
 from chroma_stack.network import PublicNetwork
@@ -104,7 +105,8 @@ class ChromaStack(cdk.Stack):
             **server,
         )
         self._open(allowed_cidrs, key_name, ssh_cidrs)
-        self._add_outputs()
+        for name, output in outputs.of(self.server).items():
+            cdk.CfnOutput(self, name, description=output.description, value=output.value)
 
     def _vpc(self, vpc_id: str | None) -> ec2.IVpc:
         if vpc_id == "default":
@@ -180,47 +182,6 @@ class ChromaStack(cdk.Stack):
                 "auth=none and allowedCidr=0.0.0.0/0: ANYONE ON THE INTERNET CAN READ, CHANGE "
                 "AND DELETE EVERYTHING in this server. Set allowedCidr, or leave out auth.",
             )
-
-    def _add_outputs(self) -> None:
-        server = self.server
-        api = "v1" if str(server.version).startswith("0.") else "v2"
-        group = server.auto_scaling_group.auto_scaling_group_name
-        outputs = {
-            "ServerIp": ("Address of the server", server.endpoint.hostname),
-            "ServerUrl": ("URL of the server", server.endpoint.url),
-            "Authentication": ("What clients must send", server.auth.description),
-            "HeartbeatCommand": (
-                "Asks the server whether it is there",
-                f"curl {server.endpoint.url}/api/{api}/heartbeat",
-            ),
-            "SessionCommand": (
-                "Opens a shell on the machine (needs the Session Manager plugin)",
-                (
-                    "aws ssm start-session --target $(aws autoscaling describe-auto-scaling-groups "
-                    f"--auto-scaling-group-names {group} --region {self.region} "
-                    "--query AutoScalingGroups[0].Instances[0].InstanceId --output text) "
-                    f"--region {self.region}"
-                ),
-            ),
-            "VolumeId": ("Volume that holds the data", server.volume.volume_id),
-            "SnapshotsCommand": (
-                "Lists the snapshots of the data",
-                (
-                    "aws ec2 describe-snapshots --filters "
-                    f"Name=volume-id,Values={server.volume.volume_id} --region {self.region}"
-                ),
-            ),
-        }
-        if server.secret is not None:
-            outputs["CredentialCommand"] = (
-                "Prints the credential",
-                (
-                    f"aws secretsmanager get-secret-value --secret-id {server.secret.secret_arn} "
-                    f"--query SecretString --output text --region {self.region}"
-                ),
-            )
-        for name, (description, value) in outputs.items():
-            cdk.CfnOutput(self, name, description=description, value=value)
 
 
 def _environment_of_the_command_line() -> cdk.Environment:

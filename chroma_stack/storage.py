@@ -14,9 +14,8 @@ from chroma_stack.errors import SettingError
 DEFAULT_VOLUME_SIZE = cdk.Size.gibibytes(24)
 """What Chroma's own template gives its machine."""
 
-LARGEST_VOLUME_GIB = 16384
-"""The largest gp3 volume whose file system ext4 serves without a second thought:
-https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html"""
+LARGEST_VOLUME_GIB = 65536
+"""The largest gp3 volume: https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html"""
 
 _SNAPSHOT_ID = re.compile(r"snap-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 
@@ -34,7 +33,7 @@ def check_snapshot_id(snapshot_id: str) -> str:
 def check_volume_size(size: cdk.Size) -> cdk.Size:
     """The size as given.
 
-    :raises SettingError: when it is not between 1 and 16,384 GiB.
+    :raises SettingError: when it is not between 1 and 65,536 GiB.
     """
     if not size.is_unresolved() and not 1 <= size.to_gibibytes() <= LARGEST_VOLUME_GIB:
         raise SettingError(
@@ -51,6 +50,7 @@ class DataVolume(ec2.Volume):
     def __init__(
         self,
         scope: Construct,
+        construct_id: str | None = None,
         *,
         availability_zone: str,
         size: cdk.Size,
@@ -62,12 +62,17 @@ class DataVolume(ec2.Volume):
         # go before the new volume is in use: another snapshot is another resource.
         super().__init__(
             scope,
-            "Volume" if snapshot_id is None else f"Volume-{snapshot_id}",
+            construct_id or ("Volume" if snapshot_id is None else f"Volume-{snapshot_id}"),
             availability_zone=availability_zone,
-            size=check_volume_size(size),
+            # aws-cdk-lib measures the size, and cannot measure a parameter.
+            size=cdk.Size.gibibytes(1) if size.is_unresolved() else check_volume_size(size),
             snapshot_id=None if snapshot_id is None else check_snapshot_id(snapshot_id),
             volume_type=ec2.EbsDeviceVolumeType.GP3,
             encrypted=True,
             encryption_key=encryption_key,
             removal_policy=removal_policy,
         )
+        if size.is_unresolved():
+            resource = self.node.default_child
+            assert isinstance(resource, ec2.CfnVolume)
+            resource.size = size.to_gibibytes()

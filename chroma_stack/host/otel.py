@@ -166,7 +166,9 @@ def main(folder: str = "/etc/chroma") -> None:
     chroma: dict[str, str] = {}
     if settings["OTEL_ENDPOINT"]:
         _prepare_relay(folder, settings)
-        chroma = chroma_environment(settings["OTEL_SERVICE_NAME"], settings["OTEL_GRANULARITY"])
+        chroma = chroma_environment(
+            settings["OTEL_SERVICE_NAME"] or "chromadb", settings["OTEL_GRANULARITY"] or "all"
+        )
     _write(f"{folder}/tracing.env", _variables(chroma))
 
 

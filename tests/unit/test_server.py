@@ -98,7 +98,7 @@ def test_a_private_subnet_is_refused_since_the_address_is_public() -> None:
     [
         ("instance_type", ec2.InstanceType("t3.micro")),
         ("volume_size", cdk.Size.gibibytes(0)),
-        ("volume_size", cdk.Size.tebibytes(20)),
+        ("volume_size", cdk.Size.tebibytes(65)),
         ("snapshot_id", "snap-1"),
     ],
 )

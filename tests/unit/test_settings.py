@@ -108,7 +108,7 @@ REFUSED = [
     ("volumeSize", "24.5", "whole number"),
     ("volumeSize", "24GB", "whole number"),
     ("volumeSize", "١٢", "whole number"),
-    ("volumeSize", "16385", "16384"),
+    ("volumeSize", "65537", "65536"),
     ("snapshotId", "snap-xyz", "snap-0123456789abcdef0"),
     ("snapshotId", "vol-0123456789abcdef0", "snap-0123456789abcdef0"),
     ("volumeId", "snap-0123456789abcdef0", "vol-0123456789abcdef0"),

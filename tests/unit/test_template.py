@@ -65,12 +65,6 @@ def test_the_outputs_give_the_address_and_the_commands_needed_next() -> None:
     assert all(output["Description"] for output in outputs.values())
 
 
-@pytest.mark.parametrize(("version", "api"), [("0.5.0", "v1"), ("0.6.3", "v1"), ("1.5.9", "v2")])
-def test_the_heartbeat_command_asks_by_the_api_of_the_version(version: str, api: str) -> None:
-    command = template(chromaVersion=version).to_json()["Outputs"]["HeartbeatCommand"]["Value"]
-    assert f":8000/api/{api}/heartbeat" in str(command)
-
-
 def test_the_defaults_bring_no_warning() -> None:
     assert warnings(stack()) == []
 

@@ -1,0 +1,52 @@
+"""What a stack with a server tells its user: where it is, and the commands needed next."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import aws_cdk as cdk
+
+from chroma_stack.server import ChromaServer
+
+
+class Output(NamedTuple):
+    """An output of a stack."""
+
+    description: str
+    value: str
+
+
+def of(server: ChromaServer) -> dict[str, Output]:
+    """The outputs by their names."""
+    url, region = server.endpoint.url, cdk.Stack.of(server).region
+    group = server.auto_scaling_group.auto_scaling_group_name
+    instance = (
+        f"$(aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names {group} "
+        f"--region {region} --query AutoScalingGroups[0].Instances[0].InstanceId --output text)"
+    )
+    outputs = {
+        "ServerIp": Output("Address of the server", server.endpoint.hostname),
+        "ServerUrl": Output("URL of the server", url),
+        "Authentication": Output("What clients must send", server.auth.description),
+        "HeartbeatCommand": Output(
+            "Asks the server whether it is there (by the API of today, and by that of old releases)",
+            f"curl --fail {url}/api/v2/heartbeat || curl --fail {url}/api/v1/heartbeat",
+        ),
+        "SessionCommand": Output(
+            "Opens a shell on the machine (needs the Session Manager plugin)",
+            f"aws ssm start-session --region {region} --target {instance}",
+        ),
+        "VolumeId": Output("Volume that holds the data", server.volume.volume_id),
+        "SnapshotsCommand": Output(
+            "Lists the snapshots of the data",
+            f"aws ec2 describe-snapshots --region {region} "
+            f"--filters Name=volume-id,Values={server.volume.volume_id}",
+        ),
+    }
+    if server.secret is not None:
+        outputs["CredentialCommand"] = Output(
+            "Prints the credential",
+            f"aws secretsmanager get-secret-value --region {region} "
+            f"--secret-id {server.secret.secret_arn} --query SecretString --output text",
+        )
+    return outputs
