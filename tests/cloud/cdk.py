@@ -1,0 +1,143 @@
+"""Runs the real CDK command line on this project's app, in a directory of its own.
+
+Nothing is ever bootstrapped: that a deployment works here shows that it works in an account that never was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[2]
+PROGRAM = PROJECT / "node_modules" / ".bin" / "cdk"
+STACK = "ChromaStack"
+"""The name of the stack, unless the context says otherwise."""
+
+TIMEOUT = 120.0
+"""Seconds after which a command has failed; it takes about five."""
+
+Context = Mapping[str, str | int]
+
+
+class CdkError(Exception):
+    """A command ended with an error; the message holds all it said."""
+
+
+def missing_programs() -> str | None:
+    """What is missing to run the command line, and the command that brings it; None if all is there."""
+    if shutil.which("node") is None:
+        return "there is no Node.js: install Node.js 22 or later"
+    if not PROGRAM.exists():
+        return "the CDK command line is not installed: run npm ci"
+    return None
+
+
+@dataclass
+class Cdk:
+    """The command line with an environment and a working directory of its own.
+
+    The directory is given links to the project's files: what the command line writes beside `cdk.json`, above all the
+    `cdk.context.json` with the answers of its look-ups, is gone with the directory.
+    """
+
+    directory: Path
+    environment: Mapping[str, str]
+    """The variables that name the account, such as `MotoServer.environment`."""
+
+    def __post_init__(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for name in ("app.py", "cdk.json", "chroma_stack"):
+            (self.directory / name).symlink_to(PROJECT / name)
+        # cdk.json runs the app with the Python of .venv: here it is the one that runs the tests.
+        (self.directory / ".venv").symlink_to(sys.prefix)
+
+    def deploy(self, context: Context | None = None, app: str | None = None) -> dict[str, str]:
+        """Deploys the stack and returns its outputs. `app`: another command than that of `cdk.json`."""
+        outputs = self.directory / "outputs.json"
+        outputs.unlink(missing_ok=True)
+        # direct, without previous parameters: moto's change sets give no outputs and lose the type of a parameter.
+        options = [
+            "--method=direct",
+            "--no-previous-parameters",
+            "--require-approval=never",
+            f"--outputs-file={outputs}",
+        ]
+        self.run("deploy", *options, context=context, app=app)
+        [of_stack] = json.loads(outputs.read_text()).values()
+        return dict(of_stack)
+
+    def destroy(self, context: Context | None = None, app: str | None = None) -> None:
+        """Deletes the stack without a question."""
+        self.run("destroy", "--force", context=context, app=app)
+
+    def diff(self, context: Context | None = None, app: str | None = None) -> str:
+        """What a deployment would change, in words, from the two templates."""
+        return self.run("diff", "--method=template", context=context, app=app)
+
+    def synth(self, context: Context | None = None, app: str | None = None) -> dict[str, Any]:
+        """Synthesises the app and returns the stack's template."""
+        self.run("synth", "--quiet", context=context, app=app)
+        [template] = self.assembly.glob("*.template.json")
+        return dict(json.loads(template.read_text()))
+
+    @property
+    def assembly(self) -> Path:
+        """Where the last command left the synthesised app."""
+        return self.directory / "cdk.out"
+
+    def run(
+        self, command: str, *options: str, context: Context | None = None, app: str | None = None
+    ) -> str:
+        """Runs one command and returns what it wrote to both streams."""
+        shutil.rmtree(self.assembly, ignore_errors=True)
+        arguments = [
+            str(PROGRAM),
+            command,
+            *options,
+            f"--output={self.assembly}",
+            "--no-notices",
+            "--no-color",
+        ]
+        arguments += [
+            word
+            for key, value in (context or {}).items()
+            for word in ("--context", f"{key}={value}")
+        ]
+        if app is not None:
+            arguments += ["--app", app]
+        done = subprocess.run(
+            arguments,
+            cwd=self.directory,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise CdkError(f"cdk {command} ended with {done.returncode}:\n{done.stdout}")
+        return done.stdout
+
+    def _environment(self) -> dict[str, str]:
+        # Nothing of the caller's own account may reach the command, so that it cannot reach the account.
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AWS_", "CDK_"))
+        }
+        return kept | {
+            "CDK_HOME": str(self.directory / "home"),
+            "CDK_DISABLE_CLI_TELEMETRY": "true",
+            # aws-cdk-lib's own check of the template takes a third of each command; test_template.py turns it on.
+            "CDK_VALIDATION": "false",
+            **self.environment,
+        }

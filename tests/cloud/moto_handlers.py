@@ -1,0 +1,501 @@
+"""What moto's CloudFormation lacks or fakes, for the resource types of our stacks.
+
+What a handler in this file does proves nothing about AWS. It only lets the real command lines run to their end, and shows
+that our template reaches each resource with the right properties. Three kinds of things are here:
+
+* classes for resource types that moto skips (`AWS::SecretsManager::Secret`) or makes from half of their properties
+  (`AWS::EC2::Volume` comes out as unencrypted gp2);
+* `Resources`, moto's map of a stack's resources with CloudFormation's order of things: an update reaches every resource
+  whose *resolved* properties changed, what is no longer wanted goes last, and nothing survives a deletion unless its
+  policy says so;
+* a few corrections of EC2 itself, such as a terminated instance that lets go of its address.
+
+A resource type that nobody handles is an error. moto would report success and leave it out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from moto.autoscaling.models import FakeAutoScalingGroup
+from moto.cloudformation import models, parsing
+from moto.cloudformation.exceptions import ValidationError
+from moto.core.common_models import CloudFormationModel
+from moto.ec2.models import EC2Backend, ec2_backends
+from moto.ec2.models.elastic_ip_addresses import ElasticAddress
+from moto.ec2.models.instances import Instance
+from moto.secretsmanager.models import secretsmanager_backends
+from moto.ssm.models import ssm_backends
+
+Properties = dict[str, Any]
+"""The `Properties` of a resource, or a whole resource, with its references resolved."""
+
+
+ROOT_DEVICE = "/dev/xvda"
+"""Where Amazon Linux 2023 has its root disk."""
+
+
+def install() -> None:
+    """Puts everything in this file into the moto of this process. To call it again changes nothing."""
+    # The classes below are known to moto by being subclasses; it remembers what it found the first time it looked.
+    for remembered in (parsing.get_model_list, parsing.get_model_map, parsing.get_name_type_map):
+        remembered.cache_clear()
+    parsing.resource_class_from_type = _known_class
+    models.ResourceMap = Resources  # type: ignore[attr-defined]
+    Instance.terminate = _terminate  # type: ignore[method-assign]
+    FakeAutoScalingGroup.image_id = property(_launched_image)  # type: ignore[assignment]
+    ElasticAddress.has_cfn_attr = classmethod(_has_address_attribute)  # type: ignore[assignment,method-assign]
+    ElasticAddress.get_cfn_attribute = _address_attribute  # type: ignore[method-assign]
+
+
+def _known_class(resource_type: str) -> type[CloudFormationModel]:
+    known = parsing.get_model_map().get(resource_type)
+    if known is None:
+        raise _nobody("makes", resource_type)
+    return known
+
+
+def _nobody(does: str, resource_type: str) -> ValidationError:
+    return ValidationError(message=f"neither moto nor moto_handlers.py {does} {resource_type}")
+
+
+# --- EC2's own doing -------------------------------------------------------------------------------------------------
+
+_moto_terminate = Instance.terminate
+
+
+def _terminate(self: Instance) -> Any:
+    """Terminates an instance as EC2 does: the address becomes free, root disk and first network interface go.
+
+    moto itself detaches the other volumes.
+    """
+    for address in self.ec2_backend.addresses:
+        if address.instance is self:
+            self.ec2_backend.disassociate_address(address=address.public_ip)
+    if ROOT_DEVICE in self.block_device_mapping:
+        self.block_device_mapping[ROOT_DEVICE].delete_on_termination = True
+    self.nics[0].delete_on_termination = True
+    return _moto_terminate(self)
+
+
+def _has_address_attribute(cls: type[ElasticAddress], attr: str) -> bool:
+    return attr in ("AllocationId", "PublicIp")
+
+
+def _address_attribute(self: ElasticAddress, attribute_name: str) -> Any:
+    return {"AllocationId": self.allocation_id, "PublicIp": self.public_ip}[attribute_name]
+
+
+def _launched_image(self: FakeAutoScalingGroup) -> str:
+    """The image the group starts, with `resolve:ssm:` resolved; a parameter that AWS does not publish is an error."""
+    assert self.ec2_launch_template, "the group has no launch template"
+    image: str = self.ec2_launch_template.get_version(self.launch_template_version).image_id
+    scheme = "resolve:ssm:"
+    if not image.startswith(scheme):
+        return image
+    name = image.removeprefix(scheme)
+    parameter = ssm_backends[self.account_id][self.region].get_parameter(name)
+    if parameter is None:
+        raise ValidationError(message=f"no image: there is no SSM parameter {name}")
+    return str(parameter.value)
+
+
+# --- resource types --------------------------------------------------------------------------------------------------
+
+
+class Secret(CloudFormationModel):
+    """`AWS::SecretsManager::Secret`: a given or a generated string. Its `Ref` is the ARN."""
+
+    def __init__(self, arn: str) -> None:
+        self.physical_resource_id = arn
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return "Name"
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        return "AWS::SecretsManager::Secret"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls,
+        resource_name: str,
+        cloudformation_json: Properties,
+        account_id: str,
+        region_name: str,
+        **_: Any,
+    ) -> Secret:
+        properties = cloudformation_json["Properties"]
+        made = secretsmanager_backends[account_id][region_name].create_secret(
+            name=resource_name,
+            secret_string=cls._string(properties, account_id, region_name),
+            secret_binary=None,
+            description=properties.get("Description"),
+            tags=properties.get("Tags"),
+            kms_key_id=properties.get("KmsKeyId"),
+            client_request_token=None,
+            replica_regions=[],
+            force_overwrite=False,
+        )
+        return cls(json.loads(made)["ARN"])
+
+    @classmethod
+    def update_from_cloudformation_json(
+        cls,
+        original_resource: Secret,
+        new_resource_name: str,
+        cloudformation_json: Properties,
+        account_id: str,
+        region_name: str,
+    ) -> Secret:
+        secretsmanager_backends[account_id][region_name].update_secret(
+            original_resource.physical_resource_id,
+            secret_string=cls._string(cloudformation_json["Properties"], account_id, region_name),
+        )
+        return original_resource
+
+    @classmethod
+    def delete_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Properties, account_id: str, region_name: str
+    ) -> None:
+        secretsmanager_backends[account_id][region_name].delete_secret(
+            resource_name, None, force_delete_without_recovery=True
+        )
+
+    @staticmethod
+    def _string(properties: Properties, account_id: str, region_name: str) -> str:
+        if "SecretString" in properties:
+            return str(properties["SecretString"])
+        wanted = properties.get("GenerateSecretString", {})
+        answer = secretsmanager_backends[account_id][region_name].get_random_password(
+            password_length=int(wanted.get("PasswordLength", 32)),
+            exclude_characters=wanted.get("ExcludeCharacters", ""),
+            exclude_numbers=wanted.get("ExcludeNumbers", False),
+            exclude_punctuation=wanted.get("ExcludePunctuation", False),
+            exclude_uppercase=wanted.get("ExcludeUppercase", False),
+            exclude_lowercase=wanted.get("ExcludeLowercase", False),
+            include_space=wanted.get("IncludeSpace", False),
+            require_each_included_type=wanted.get("RequireEachIncludedType", True),
+        )
+        password: str = json.loads(answer)["RandomPassword"]
+        if "SecretStringTemplate" not in wanted:
+            return password
+        template = json.loads(wanted["SecretStringTemplate"])
+        return json.dumps(template | {wanted["GenerateStringKey"]: password})
+
+
+class Volume(CloudFormationModel):
+    """`AWS::EC2::Volume` with all its properties. It grows, and refuses the changes that CloudFormation refuses."""
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return ""
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        return "AWS::EC2::Volume"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls,
+        resource_name: str,
+        cloudformation_json: Properties,
+        account_id: str,
+        region_name: str,
+        **_: Any,
+    ) -> Any:
+        properties = cloudformation_json["Properties"]
+        volume = ec2_backends[account_id][region_name].create_volume(
+            size=_number(properties, "Size"),  # type: ignore[arg-type]  # a snapshot has a size of its own
+            zone_name=properties["AvailabilityZone"],
+            snapshot_id=properties.get("SnapshotId"),
+            encrypted=properties.get("Encrypted", False),
+            kms_key_id=properties.get("KmsKeyId"),
+            volume_type=properties.get("VolumeType"),
+            iops=_number(properties, "Iops"),
+            throughput=_number(properties, "Throughput"),
+        )
+        volume.add_tags(_tags(properties))
+        return volume
+
+    @classmethod
+    def update_from_cloudformation_json(
+        cls,
+        original_resource: Any,
+        new_resource_name: str,
+        cloudformation_json: Properties,
+        account_id: str,
+        region_name: str,
+    ) -> Any:
+        properties, volume = cloudformation_json["Properties"], original_resource
+        # "Updates are not supported": CloudFormation neither changes these nor makes a new volume because of them.
+        fixed = {
+            "AvailabilityZone": volume.zone.name,
+            "SnapshotId": volume.snapshot_id,
+            "Encrypted": volume.encrypted,
+        }
+        for name, now in fixed.items():
+            if (properties.get(name) or None) != (now or None):
+                raise ValidationError(message=f"{volume.id}: updates of {name} are not supported")
+        size = _number(properties, "Size") or volume.size
+        if size < volume.size:
+            raise ValidationError(
+                message=f"{volume.id}: a volume cannot shrink from {volume.size} to {size} GiB"
+            )
+        volume.modify(
+            target_size=size,
+            target_volume_type=properties.get("VolumeType"),
+            target_iops=_number(properties, "Iops"),
+            target_throughput=_number(properties, "Throughput"),
+        )
+        volume.add_tags(_tags(properties))
+        return volume
+
+
+class SecurityGroup(CloudFormationModel):
+    """`AWS::EC2::SecurityGroup` whose rules change in place (moto makes a new group)."""
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return "GroupName"
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        return "AWS::EC2::SecurityGroup"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls,
+        resource_name: str,
+        cloudformation_json: Properties,
+        account_id: str,
+        region_name: str,
+        **_: Any,
+    ) -> Any:
+        properties = cloudformation_json["Properties"]
+        ec2 = ec2_backends[account_id][region_name]
+        description, vpc = properties["GroupDescription"], properties["VpcId"]
+        group = ec2.create_security_group(resource_name, description, vpc_id=vpc)
+        group.add_tags(_tags(properties))
+        cls._allow(ec2, group, properties)
+        return group
+
+    @classmethod
+    def update_from_cloudformation_json(
+        cls,
+        original_resource: Any,
+        new_resource_name: str,
+        cloudformation_json: Properties,
+        account_id: str,
+        region_name: str,
+    ) -> Any:
+        properties, group = cloudformation_json["Properties"], original_resource
+        fixed = {"GroupDescription": group.description, "VpcId": group.vpc_id}
+        if any(properties[name] != now for name, now in fixed.items()):
+            raise _nobody("replaces", "AWS::EC2::SecurityGroup")
+        group.ingress_rules.clear()
+        cls._allow(ec2_backends[account_id][region_name], group, properties)
+        return group
+
+    @staticmethod
+    def _allow(ec2: EC2Backend, group: Any, properties: Properties) -> None:
+        for rule in properties.get("SecurityGroupIngress", []):
+            ec2.authorize_security_group_ingress(
+                group_name_or_id=group.id,
+                ip_protocol=rule["IpProtocol"],
+                from_port=rule.get("FromPort"),
+                to_port=rule.get("ToPort"),
+                ip_ranges=[{key: rule[key] for key in ("CidrIp", "CidrIpv6") if key in rule}],
+                source_groups=[
+                    {"GroupId": rule[key]} for key in ("SourceSecurityGroupId",) if key in rule
+                ],
+                vpc_id=group.vpc_id,
+            )
+
+
+class AutoScalingGroup(CloudFormationModel):
+    """`AWS::AutoScaling::AutoScalingGroup` that stays itself through an update and replaces its instances if told to.
+
+    moto makes a new group instead. Signals are not waited for.
+    """
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return "AutoScalingGroupName"
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        return "AWS::AutoScaling::AutoScalingGroup"
+
+    @classmethod
+    def create_from_cloudformation_json(cls, *args: Any, **kwargs: Any) -> Any:
+        return FakeAutoScalingGroup.create_from_cloudformation_json(*args, **kwargs)
+
+    @classmethod
+    def update_from_cloudformation_json(
+        cls,
+        original_resource: Any,
+        new_resource_name: str,
+        cloudformation_json: Properties,
+        account_id: str,
+        region_name: str,
+    ) -> Any:
+        properties, group = cloudformation_json["Properties"], original_resource
+        started_from = _launch_of(group)
+        group.update(
+            availability_zones=properties.get("AvailabilityZones", []),
+            desired_capacity=_number(properties, "DesiredCapacity"),
+            max_size=_number(properties, "MaxSize"),
+            min_size=_number(properties, "MinSize"),
+            launch_config_name=None,
+            launch_template=properties["LaunchTemplate"],
+            vpc_zone_identifier=",".join(properties.get("VPCZoneIdentifier", [])),
+            health_check_period=properties.get("HealthCheckGracePeriod"),
+            health_check_type=properties.get("HealthCheckType"),
+        )
+        # Without this policy CloudFormation leaves the running instances as they are.
+        rolls = "AutoScalingRollingUpdate" in cloudformation_json.get("UpdatePolicy", {})
+        if rolls and _launch_of(group) != started_from:
+            wanted = group.desired_capacity
+            group.set_desired_capacity(0)
+            group.set_desired_capacity(wanted)
+        return group
+
+
+def _launch_of(group: FakeAutoScalingGroup) -> tuple[Any, ...]:
+    return group.ec2_launch_template.id, group.launch_template_version, group.vpc_zone_identifier  # type: ignore[union-attr]
+
+
+def _number(properties: Properties, name: str) -> int | None:
+    return int(properties[name]) if name in properties else None
+
+
+def _tags(properties: Properties) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in properties.get("Tags", [])}
+
+
+# --- the order of things ---------------------------------------------------------------------------------------------
+
+REMOVERS: dict[str, Callable[[EC2Backend, Any], object]] = {
+    # An association and a default route are part of the route table, which takes them along.
+    "AWS::EC2::Route": lambda ec2, route: None,
+    "AWS::EC2::SubnetRouteTableAssociation": lambda ec2, association: None,
+    "AWS::EC2::RouteTable": lambda ec2, table: ec2.delete_route_table(table.id),
+    "AWS::EC2::VPCGatewayAttachment": lambda ec2, it: ec2.detach_internet_gateway(
+        it.gateway_id, it.vpc_id
+    ),
+    "AWS::EC2::InternetGateway": lambda ec2, gateway: ec2.delete_internet_gateway(gateway.id),
+    "AWS::EC2::SecurityGroup": lambda ec2, group: ec2.delete_security_group(group_id=group.id),
+    "AWS::EC2::EIP": lambda ec2, address: ec2.release_address(allocation_id=address.allocation_id),
+    "AWS::EC2::Volume": lambda ec2, volume: ec2.delete_volume(volume.id),
+}
+"""How the resources go that moto's CloudFormation makes and leaves behind."""
+
+
+class Resources(parsing.ResourceMap):
+    """The resources of a stack, changed and removed in CloudFormation's order."""
+
+    def update(self, template: dict[str, Any], parameters: dict[str, Any] | None = None) -> None:
+        """Makes what is new, changes what resolves to other properties than before, then removes what is left over."""
+        old = self._wanted()
+        before = {name: self._properties(declared) for name, declared in old.items()}
+        self._template, self._resource_json_map = template, template["Resources"]
+        if parameters is not None:
+            self.input_parameters = parameters
+        self.load_mapping()
+        self.load_parameters()
+        self.load_conditions()
+        new = self._wanted()
+        for name in _by_dependency(new):
+            if name not in old:
+                _ = self[name]  # reading a resource makes it
+            elif new[name]["Type"] != old[name]["Type"]:
+                raise ValidationError(message=f"{name}: the type of a resource cannot change")
+            elif self._properties(new[name]) != before[name]:
+                self._change(name, new[name])
+        for name in reversed(_by_dependency(old)):
+            if name not in new:
+                self._remove(name, old[name])
+
+    def delete(self) -> None:
+        """Removes every resource, the dependent ones first."""
+        wanted = self._wanted()
+        for name in reversed(_by_dependency(wanted)):
+            self._remove(name, wanted[name])
+
+    def _wanted(self) -> dict[str, Any]:
+        """The declared resources whose condition holds."""
+        return {
+            name: declared
+            for name, declared in self._resource_json_map.items()
+            if "Condition" not in declared or self.lazy_condition_map[declared["Condition"]]
+        }
+
+    def _properties(self, declared: dict[str, Any]) -> Any:
+        return parsing.clean_json(declared.get("Properties", {}), self)
+
+    def _change(self, name: str, declared: dict[str, Any]) -> None:
+        changer = _known_class(declared["Type"]).update_from_cloudformation_json
+        if hasattr(changer, "__isabstractmethod__"):
+            raise _nobody("changes", declared["Type"])
+        self._parsed_resources[name] = parsing.parse_and_update_resource(
+            name, declared, self, account_id=self._account_id, region_name=self._region_name
+        )
+
+    def _remove(self, name: str, declared: dict[str, Any]) -> None:
+        resource = self._parsed_resources.pop(name)
+        ec2 = ec2_backends[self._account_id][self._region_name]
+        policy = declared.get("DeletionPolicy", "Delete")
+        if policy.startswith("Retain"):
+            return
+        if policy == "Snapshot":
+            ec2.create_snapshot(resource.id, description=f"last snapshot of {name}")
+        known = _known_class(declared["Type"])
+        if declared["Type"] in REMOVERS:
+            REMOVERS[declared["Type"]](ec2, resource)
+        elif hasattr(resource, "delete"):
+            resource.delete(self._account_id, self._region_name)
+        elif not hasattr(known.delete_from_cloudformation_json, "__isabstractmethod__"):
+            known.delete_from_cloudformation_json(
+                resource.physical_resource_id, declared, self._account_id, self._region_name
+            )
+        else:
+            raise _nobody("removes", declared["Type"])
+
+
+def _by_dependency(declared: Mapping[str, Any]) -> list[str]:
+    """The logical names, each after those it refers to."""
+    ordered: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        if name in ordered:
+            return
+        for other in _references(declared[name]):
+            if other in declared and other != name:
+                visit(other)
+        ordered[name] = None
+
+    for name in declared:
+        visit(name)
+    return list(ordered)
+
+
+def _references(value: Any) -> list[str]:
+    """The names that a part of a template refers to, by `Ref`, `Fn::GetAtt`, `Fn::Sub` or `DependsOn`."""
+    found: list[str] = []
+    if isinstance(value, list):
+        for item in value:
+            found += _references(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key in ("Ref", "Fn::GetAtt", "DependsOn"):
+                found.append(item) if isinstance(item, str) else found.extend(item)
+            elif key == "Fn::Sub":
+                text = item if isinstance(item, str) else item[0]
+                found += re.findall(r"\$\{(\w+)", text)
+            found += _references(item)
+    return found

@@ -1,0 +1,142 @@
+"""A moto server with the handlers of `moto_handlers`, and what a test asks it about a deployed stack."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import urllib.request
+from typing import Any
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+from tests.cloud import moto_handlers
+
+
+class MotoServer:
+    """An AWS account on this machine's loopback, empty at the start.
+
+    moto keeps its state in the process, so there is one account at a time: starting a server empties it.
+
+        with MotoServer() as aws:
+            subprocess.run(["aws", "ec2", "describe-vpcs"], env=os.environ | aws.environment)
+            aws.client("ec2").describe_volumes()
+    """
+
+    region = "us-east-1"
+
+    def __init__(self) -> None:
+        moto_handlers.install()
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for each request
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._server.start()
+        self.port = self._server.get_host_and_port()[1]
+        # By name: given an address, moto takes template URLs for those of another service.
+        self.endpoint = f"http://localhost:{self.port}"
+        self.reset()
+
+    def __enter__(self) -> MotoServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def reset(self) -> None:
+        """Empties the account."""
+        request = urllib.request.Request(f"{self.endpoint}/moto-api/reset", method="POST")
+        urllib.request.urlopen(request).close()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that lead command lines and SDKs here, and nowhere else."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_SESSION_TOKEN": "testing",
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        }
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of this account."""
+        return boto3.Session().client(  # type: ignore[call-overload]
+            service,
+            endpoint_url=self.endpoint,
+            region_name=self.region,
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",
+        )
+
+    def stacks(self) -> dict[str, str]:
+        """The name and the status of each stack there is."""
+        found = self.client("cloudformation").describe_stacks()["Stacks"]
+        return {stack["StackName"]: stack["StackStatus"] for stack in found}
+
+    def physical_ids(self, stack_name: str, resource_type: str) -> list[str]:
+        """The ids of a stack's resources of one type."""
+        found = self.client("cloudformation").describe_stack_resources(StackName=stack_name)
+        of_type = [it for it in found["StackResources"] if it["ResourceType"] == resource_type]
+        return [it["PhysicalResourceId"] for it in of_type]
+
+    def physical_id(self, stack_name: str, resource_type: str) -> str:
+        """The id of a stack's only resource of one type."""
+        found = self.physical_ids(stack_name, resource_type)
+        assert len(found) == 1, f"{stack_name} has {len(found)} of {resource_type}: {found}"
+        return found[0]
+
+    def volume(self, volume_id: str) -> Any:
+        """A volume, as `describe-volumes` gives it."""
+        return self.client("ec2").describe_volumes(VolumeIds=[volume_id])["Volumes"][0]
+
+    def open_ports(self, stack_name: str) -> set[tuple[int, str]]:
+        """The ports that the stack's security group lets in, each with a network."""
+        group_id = self.physical_id(stack_name, "AWS::EC2::SecurityGroup")
+        [group] = self.client("ec2").describe_security_groups(GroupIds=[group_id])["SecurityGroups"]
+        return {
+            (rule["FromPort"], ip["CidrIp"])
+            for rule in group["IpPermissions"]
+            for ip in rule["IpRanges"]
+        }
+
+    def snapshots(self, volume_id: str) -> list[Any]:
+        """The snapshots of a volume, as `describe-snapshots` gives them."""
+        of_volume = {"Name": "volume-id", "Values": [volume_id]}
+        return list(self.client("ec2").describe_snapshots(Filters=[of_volume])["Snapshots"])
+
+    def group_instance(self, stack_name: str) -> Any:
+        """The instance that the stack's group has in service now, as `describe-instances` gives it."""
+        in_service = [
+            one
+            for one in self._group(stack_name)["Instances"]
+            if one["LifecycleState"] == "InService"
+        ]
+        assert len(in_service) == 1, f"{len(in_service)} instances are in service"
+        described = self.client("ec2").describe_instances(InstanceIds=[in_service[0]["InstanceId"]])
+        return described["Reservations"][0]["Instances"][0]
+
+    def launch_template_version(self, stack_name: str) -> Any:
+        """The launch template version the stack's group starts from, as `describe-launch-template-versions` gives it."""
+        template = self._group(stack_name)["LaunchTemplate"]
+        versions = self.client("ec2").describe_launch_template_versions(
+            LaunchTemplateId=template["LaunchTemplateId"], Versions=[template["Version"]]
+        )
+        return versions["LaunchTemplateVersions"][0]
+
+    def launched_user_data(self, stack_name: str) -> str:
+        """The user data a new instance of the stack's group gets, decoded, its references resolved."""
+        data = self.launch_template_version(stack_name)["LaunchTemplateData"]
+        return base64.b64decode(data["UserData"], validate=True).decode()
+
+    def _group(self, stack_name: str) -> Any:
+        name = self.physical_id(stack_name, "AWS::AutoScaling::AutoScalingGroup")
+        found = self.client("autoscaling").describe_auto_scaling_groups(
+            AutoScalingGroupNames=[name]
+        )
+        return found["AutoScalingGroups"][0]

@@ -1,0 +1,141 @@
+"""The stand-in account refuses what CloudFormation refuses, and what nobody here knows how to make."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.cloud.moto_server import MotoServer
+
+VOLUME = {
+    "Type": "AWS::EC2::Volume",
+    "DeletionPolicy": "Snapshot",
+    "Properties": {
+        "AvailabilityZone": "us-east-1a",
+        "Size": "24",
+        "Encrypted": True,
+        "VolumeType": "gp3",
+    },
+}
+ADDRESS = {"Type": "AWS::EC2::EIP", "Properties": {"Domain": "vpc"}}
+
+
+@pytest.fixture
+def account(aws: MotoServer) -> MotoServer:
+    """The account of the module, emptied."""
+    aws.reset()
+    return aws
+
+
+def create(aws: MotoServer, **resources: Any) -> None:
+    aws.client("cloudformation").create_stack(
+        StackName="Small", TemplateBody=json.dumps({"Resources": resources})
+    )
+
+
+def update(aws: MotoServer, **resources: Any) -> None:
+    aws.client("cloudformation").update_stack(
+        StackName="Small", TemplateBody=json.dumps({"Resources": resources})
+    )
+
+
+def with_properties(resource: dict[str, Any], **properties: Any) -> dict[str, Any]:
+    return resource | {"Properties": resource["Properties"] | properties}
+
+
+def group_that_starts(image: str) -> dict[str, Any]:
+    """A group of one, and what belongs to it."""
+    return {
+        "Template": {
+            "Type": "AWS::EC2::LaunchTemplate",
+            "Properties": {
+                "LaunchTemplateData": {"ImageId": image, "InstanceType": "t3.small", "UserData": ""}
+            },
+        },
+        "Group": {
+            "Type": "AWS::AutoScaling::AutoScalingGroup",
+            "Properties": {
+                "MinSize": "1",
+                "MaxSize": "1",
+                "AvailabilityZones": ["us-east-1a"],
+                "LaunchTemplate": {
+                    "LaunchTemplateId": {"Ref": "Template"},
+                    "Version": {"Fn::GetAtt": ["Template", "LatestVersionNumber"]},
+                },
+            },
+        },
+    }
+
+
+def test_a_resource_type_that_nobody_makes_is_an_error(account: MotoServer) -> None:
+    with pytest.raises(ClientError, match="makes AWS::Nobody::KnowsThis"):
+        create(account, Thing={"Type": "AWS::Nobody::KnowsThis"})
+
+
+def test_a_change_that_nobody_makes_is_an_error(account: MotoServer) -> None:
+    create(account, Address=ADDRESS)
+    with pytest.raises(ClientError, match="changes AWS::EC2::EIP"):
+        update(account, Address=with_properties(ADDRESS, PublicIpv4Pool="amazon"))
+
+
+def test_an_image_parameter_that_aws_does_not_publish_is_an_error(account: MotoServer) -> None:
+    with pytest.raises(ClientError, match="/aws/service/no-such-image"):
+        create(account, **group_that_starts("resolve:ssm:/aws/service/no-such-image"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"Size": 20}, "cannot shrink"),
+        ({"Encrypted": False}, "updates of Encrypted"),
+        ({"AvailabilityZone": "us-east-1b"}, "updates of AvailabilityZone"),
+        ({"SnapshotId": "snap-0123456789abcdef0"}, "updates of SnapshotId"),
+    ],
+)
+def test_a_volume_refuses_the_changes_that_cloudformation_refuses(
+    account: MotoServer, change: dict[str, Any], said: str
+) -> None:
+    create(account, Data=VOLUME)
+    with pytest.raises(ClientError, match=said):
+        update(account, Data=with_properties(VOLUME, **change))
+
+
+@pytest.mark.parametrize(
+    ("policy", "volumes", "snapshots"), [("Snapshot", 0, 1), ("Retain", 1, 0), ("Delete", 0, 0)]
+)
+def test_a_volume_that_is_no_longer_wanted_goes_by_its_policy(
+    account: MotoServer, policy: str, volumes: int, snapshots: int
+) -> None:
+    create(account, Data=VOLUME | {"DeletionPolicy": policy}, Address=ADDRESS)
+    volume = account.physical_id("Small", "AWS::EC2::Volume")
+    update(account, Address=ADDRESS)
+    assert len(account.client("ec2").describe_volumes()["Volumes"]) == volumes
+    assert len(account.snapshots(volume)) == snapshots
+
+
+def test_without_an_update_policy_a_new_launch_template_version_leaves_the_instance_alone(
+    account: MotoServer,
+) -> None:
+    image = "resolve:ssm:/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-"
+    create(account, **group_that_starts(image + "x86_64"))
+    before = account.group_instance("Small")["InstanceId"]
+    update(account, **group_that_starts(image + "arm64"))
+    assert account.launch_template_version("Small")["VersionNumber"] == 2
+    assert account.group_instance("Small")["InstanceId"] == before
+
+
+def test_a_terminated_instance_lets_go_of_volume_and_address(account: MotoServer) -> None:
+    image = "resolve:ssm:/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
+    create(account, Data=VOLUME, Address=ADDRESS, **group_that_starts(image))
+    ec2 = account.client("ec2")
+    instance = account.group_instance("Small")["InstanceId"]
+    volume = account.physical_id("Small", "AWS::EC2::Volume")
+    address = account.physical_id("Small", "AWS::EC2::EIP")
+    ec2.attach_volume(InstanceId=instance, VolumeId=volume, Device="/dev/sdf")
+    ec2.associate_address(InstanceId=instance, PublicIp=address)
+    ec2.terminate_instances(InstanceIds=[instance])
+    assert account.volume(volume)["State"] == "available"
+    assert not ec2.describe_addresses(PublicIps=[address])["Addresses"][0].get("InstanceId")
