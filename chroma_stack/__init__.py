@@ -8,6 +8,9 @@ from chroma_stack.stack import ChromaStack
 from chroma_stack.tracing import ChromaTracing
 from chroma_stack.version import ChromaVersion
 
+__version__ = "0.1.0"
+"""The release of this package, and of the template that it publishes."""
+
 __all__ = [
     "ChromaAuth",
     "ChromaImage",

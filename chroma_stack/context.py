@@ -73,6 +73,20 @@ def _volume_size(value: str) -> cdk.Size:
     return check_volume_size(cdk.Size.gibibytes(int(value)))
 
 
+def _flag(value: str) -> bool:
+    if value.lower() not in {"true", "false"}:
+        raise SettingError("", value, "true or false")
+    return value.lower() == "true"
+
+
+def _days(value: str) -> cdk.Duration:
+    # Data Lifecycle Manager keeps up to 1,000 snapshots:
+    # https://docs.aws.amazon.com/dlm/latest/APIReference/API_RetainRule.html
+    if not re.fullmatch(r"\d{1,4}", value, re.ASCII) or int(value) > 1000:
+        raise SettingError("", value, "a whole number of days from 0 to 1000")
+    return cdk.Duration.days(int(value))
+
+
 def _cidrs(value: str) -> list[str]:
     """Networks in the order given, each once."""
     networks = [_cidr(part.strip()) for part in value.split(",")]
@@ -215,6 +229,20 @@ SETTINGS = (
         check_snapshot_id,
         "none",
         "Snapshot of a data volume to start from.",
+    ),
+    Setting(
+        "startEmpty",
+        "start_empty",
+        _flag,
+        "false",
+        "`true` lets the server begin anew on an empty volume although it had data on another.",
+    ),
+    Setting(
+        "backupRetentionDays",
+        "backup_retention",
+        _days,
+        "7",
+        "Days for which the daily snapshots of the data are kept, up to 1000; 0 for none.",
     ),
     Setting(
         "volumeId",

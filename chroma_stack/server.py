@@ -18,7 +18,12 @@ from chroma_stack.auth import AuthMode, ChromaAuth
 from chroma_stack.errors import SettingError
 from chroma_stack.image import ChromaImage
 from chroma_stack.machine import DEFAULT_INSTANCE_TYPE, GroupOfOne, MachineTemplate
-from chroma_stack.storage import DEFAULT_VOLUME_SIZE, DataVolume
+from chroma_stack.storage import (
+    DEFAULT_BACKUP_RETENTION,
+    DEFAULT_VOLUME_SIZE,
+    DailyBackup,
+    DataVolume,
+)
 from chroma_stack.tracing import ChromaTracing, host_settings
 from chroma_stack.version import ChromaVersion
 
@@ -78,6 +83,8 @@ class ChromaServer(Construct):
         volume: ec2.IVolume | None = None,
         volume_size: cdk.Size = DEFAULT_VOLUME_SIZE,
         snapshot_id: str | None = None,
+        start_empty: bool = False,
+        backup_retention: cdk.Duration = DEFAULT_BACKUP_RETENTION,
         storage_encryption_key: kms.IKey | None = None,
         removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.SNAPSHOT,
     ) -> None:
@@ -102,12 +109,18 @@ class ChromaServer(Construct):
             pages may call the server from a browser. Default: none.
         :param tracing: where traces go. Default: nowhere.
         :param volume: the data volume of an earlier server, in the zone of the subnet, to go
-            on with. It stays when this server is removed; the four properties that follow
-            say nothing about it. Default: a new volume, which belongs to this server.
+            on with. It stays when this server is removed; the properties of a new volume
+            say nothing about it, nor does ``backup_retention``. Default: a new volume, which
+            belongs to this server.
         :param volume_size: size of the data volume. It may grow later, never shrink.
             Default: 24 GiB.
         :param snapshot_id: the snapshot of a data volume to start from. Another value
             later replaces the volume. Default: an empty volume.
+        :param start_empty: let the server begin anew on an empty volume although it had data
+            on another one. Default: it refuses to start then, so that a forgotten
+            ``snapshot_id`` does not bring up an empty server.
+        :param backup_retention: for how many days the daily snapshots of the data volume are
+            kept; zero for none. Default: 7 days.
         :param storage_encryption_key: the KMS key of the data volume. Default: the
             account's key for EBS.
         :param removal_policy: what happens to the data volume when the server is removed
@@ -133,14 +146,18 @@ class ChromaServer(Construct):
         )
         groups = list(security_groups or [self._security_group(vpc)])
         self._connections = ec2.Connections(security_groups=groups, default_port=ec2.Port.tcp(PORT))
-        self.volume: ec2.IVolume = volume or DataVolume(
-            self,
-            availability_zone=subnet.availability_zone,
-            size=volume_size,
-            snapshot_id=snapshot_id,
-            encryption_key=storage_encryption_key,
-            removal_policy=removal_policy,
-        )
+        if volume is None:
+            volume = DataVolume(
+                self,
+                availability_zone=subnet.availability_zone,
+                size=volume_size,
+                snapshot_id=snapshot_id,
+                encryption_key=storage_encryption_key,
+                removal_policy=removal_policy,
+            )
+            if backup_retention.to_days() > 0:
+                DailyBackup(self, volumes=[volume], retention=backup_retention)
+        self.volume: ec2.IVolume = volume
         address = ec2.CfnEIP(self, "Address", domain="vpc")
         self.endpoint: Endpoint = Endpoint(address.ref, PORT)
         bound_auth = self.auth.bind(self, self.role)
@@ -164,6 +181,8 @@ class ChromaServer(Construct):
         self.auto_scaling_group.node.add_dependency(subnet.internet_connectivity_established)
 
         self._allow_to_take(address, template, storage_encryption_key)
+        self._allow_to_remember(address)
+        self._allow_to_ask_for_replacement(self.auto_scaling_group)
         trace_settings = host_settings() if tracing is None else tracing.bind(self, self.role)
         image_reference = (image or ChromaImage.official()).bind(self, version, self.role)
         # A machine that boots before its permissions are there would fail.
@@ -179,6 +198,8 @@ class ChromaServer(Construct):
                     "GROUP": stack.get_logical_id(group_resource),
                     "VOLUME": self.volume.volume_id,
                     "ADDRESS": address.attr_allocation_id,
+                    "START_EMPTY": "true" if start_empty else "false",
+                    "VERSION": str(version),
                     "IMAGE": image_reference,
                     **bound_auth.host_settings,
                     "CORS_ALLOW_ORIGINS": ",".join(cors_allow_origins),
@@ -274,3 +295,43 @@ class ChromaServer(Construct):
             grant = storage_encryption_key.grant(self.role, "kms:CreateGrant")
             for statement in grant.principal_statements:
                 statement.add_condition("Bool", {"kms:GrantIsForAWSResource": "true"})
+
+    def _allow_to_remember(self, address: ec2.CfnEIP) -> None:
+        """The machine notes on its address which volume holds the data."""
+        self.role.add_to_principal_policy(
+            iam.PolicyStatement(
+                actions=["ec2:CreateTags"],
+                resources=[
+                    cdk.Stack.of(self).format_arn(
+                        service="ec2",
+                        resource="elastic-ip",
+                        resource_name=address.attr_allocation_id,
+                    )
+                ],
+                conditions={"ForAllValues:StringEquals": {"aws:TagKeys": ["chroma-data"]}},
+            )
+        )
+        # The action knows no resources:
+        # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
+        self.role.add_to_principal_policy(
+            iam.PolicyStatement(actions=["ec2:DescribeTags"], resources=["*"])
+        )
+
+    def _allow_to_ask_for_replacement(self, group: GroupOfOne) -> None:
+        """The machine may report itself unhealthy. The group's name, which CloudFormation
+        makes from those of stack and resource, is not known to a policy that it depends on."""
+        stack = cdk.Stack.of(self)
+        resource = group.node.default_child
+        assert isinstance(resource, cdk.CfnElement)
+        self.role.add_to_principal_policy(
+            iam.PolicyStatement(
+                actions=["autoscaling:SetInstanceHealth"],
+                resources=[
+                    stack.format_arn(
+                        service="autoscaling",
+                        resource="autoScalingGroup:*:autoScalingGroupName",
+                        resource_name=f"{cdk.Aws.STACK_NAME}-{stack.get_logical_id(resource)}-*",
+                    )
+                ],
+            )
+        )

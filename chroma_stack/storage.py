@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import aws_cdk as cdk
+from aws_cdk import aws_dlm as dlm
 from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
@@ -13,6 +16,8 @@ from chroma_stack.errors import SettingError
 
 DEFAULT_VOLUME_SIZE = cdk.Size.gibibytes(24)
 """What Chroma's own template gives its machine."""
+
+DEFAULT_BACKUP_RETENTION = cdk.Duration.days(7)
 
 LARGEST_VOLUME_GIB = 65536
 """The largest gp3 volume: https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html"""
@@ -76,3 +81,50 @@ class DataVolume(ec2.Volume):
             resource = self.node.default_child
             assert isinstance(resource, ec2.CfnVolume)
             resource.size = size.to_gibibytes()
+
+
+class DailyBackup(Construct):
+    """A snapshot of some volumes every night, by Amazon Data Lifecycle Manager."""
+
+    def __init__(
+        self, scope: Construct, *, volumes: Sequence[ec2.Volume], retention: cdk.Duration
+    ) -> None:
+        super().__init__(scope, "DailyBackup")
+        # It finds volumes by a tag: these volumes, and no other in the account.
+        tag = cdk.CfnTag(key="chroma-backup", value=f"{cdk.Aws.STACK_NAME}/{self.node.addr}")
+        for volume in volumes:
+            cdk.Tags.of(volume).add(tag.key, tag.value)
+        role = iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal("dlm.amazonaws.com"),
+            description="Takes the snapshots of the Chroma server's data",
+            managed_policies=[
+                iam.ManagedPolicy.from_aws_managed_policy_name(
+                    "service-role/AWSDataLifecycleManagerServiceRole"
+                )
+            ],
+        )
+        dlm.CfnLifecyclePolicy(
+            self,
+            "Policy",
+            description="Daily snapshots of the data of a Chroma server",
+            state="ENABLED",
+            execution_role_arn=role.role_arn,
+            policy_details=dlm.CfnLifecyclePolicy.PolicyDetailsProperty(
+                resource_types=["VOLUME"],
+                target_tags=[tag],
+                schedules=[
+                    dlm.CfnLifecyclePolicy.ScheduleProperty(
+                        name="Daily",
+                        create_rule=dlm.CfnLifecyclePolicy.CreateRuleProperty(
+                            interval=24, interval_unit="HOURS", times=["03:00"]
+                        ),
+                        retain_rule=dlm.CfnLifecyclePolicy.RetainRuleProperty(
+                            count=retention.to_days()
+                        ),
+                        copy_tags=True,
+                    )
+                ],
+            ),
+        )

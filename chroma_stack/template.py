@@ -33,15 +33,30 @@ from chroma_stack.server import ChromaServer
 NAME = "chroma.cf.json"
 """What the file is called where it is published."""
 
+_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_ADDRESS = r"[0-9]+(\.[0-9]+){3}"
+_NO_HEADERS = ("", "{}")
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+
 
 def main(file: str) -> None:
     """Write the template to a file."""
-    app = cdk.App(analytics_reporting=False, tree_metadata=False)
-    stack = PublishedTemplate(app)
-    template = app.synth().get_stack_by_name(stack.stack_name).template
     path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_lines(template))
+    path.write_text(text())
+
+
+def text() -> str:
+    """The template, as it is published."""
+    app = cdk.App(
+        analytics_reporting=False,
+        tree_metadata=False,
+        # aws-cdk-lib's own check mistakes the empty defaults of parameters for values;
+        # cfn-lint does not.
+        builtin_cloud_formation_validation=False,
+    )
+    stack = PublishedTemplate(app)
+    return _lines(app.synth().get_stack_by_name(stack.stack_name).template)
 
 
 def _lines(template: dict[str, object]) -> str:
@@ -178,7 +193,7 @@ class PublishedTemplate(cdk.Stack):
             "AllowedCidr",
             "0.0.0.0/0",
             "IPv4 network that may reach port 8000. The default is the whole internet",
-            r"[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}",
+            rf"{_BYTE}(\.{_BYTE}){{3}}/([0-9]|[12][0-9]|3[0-2])",
             "an IPv4 network such as 203.0.113.0/24",
         )
         self.vpc_id = self._parameter(
@@ -218,7 +233,7 @@ class PublishedTemplate(cdk.Stack):
             group,
             "ChromaServerAuthCredentials",
             "",
-            "The token, or user:password, that clients must send",
+            "The token, or user:password (in plain, no hash), that clients must send",
             "[!-~]*",
             "ASCII letters, digits and punctuation, no spaces",
             hidden=True,
@@ -237,8 +252,9 @@ class PublishedTemplate(cdk.Stack):
             "",
             "Collector for traces (OTLP over gRPC): host[:port] or https://host[:port] with TLS, "
             "http://host[:port] without. Empty: no tracing",
-            r"|(https?://)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/?",
-            "an endpoint such as api.honeycomb.io, or empty",
+            rf"|(http://|(https://)?(?!{_ADDRESS}(:|/|$)))"
+            rf"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:{_PORT})?/?",
+            "an endpoint such as api.honeycomb.io (with TLS by its name, not its address), or empty",
         )
         self.otel_service_name = self._parameter(
             group,
@@ -253,8 +269,8 @@ class PublishedTemplate(cdk.Stack):
             "ChromaOtelCollectionHeaders",
             "{}",
             'Headers for the collector: {"name": "value"}, or name=value,name2=value2',
-            "[ -~]*",
-            'headers such as {"x-honeycomb-team": "abc"}',
+            r"(?=[ -~]*$)(|\{.*\}|[^=,]+=[^,]*(,[^=,]+=[^,]*)*)",
+            'headers such as {"x-honeycomb-team": "abc"} or x-honeycomb-team=abc',
             hidden=True,
         )
         self.otel_granularity = self._parameter(
@@ -268,9 +284,11 @@ class PublishedTemplate(cdk.Stack):
     def _condition(self, name: str, expression: cdk.ICfnConditionExpression) -> cdk.CfnCondition:
         return cdk.CfnCondition(self, name, expression=expression)
 
-    def _given(self, name: str, parameter: cdk.CfnParameter, *empty: str) -> cdk.CfnCondition:
-        expressions = [_equals(parameter, text) for text in ("", *empty)]
-        return self._condition(name, cdk.Fn.condition_not(_any(expressions)))
+    def _given(
+        self, name: str, parameter: cdk.CfnParameter, empty: Iterable[str] = ("",)
+    ) -> cdk.CfnCondition:
+        is_empty = _any(_equals(parameter, text) for text in empty)
+        return self._condition(name, cdk.Fn.condition_not(is_empty))
 
     def _add_conditions(self) -> None:
         self.has_key_name = self._given("HasKeyName", self.key_name)
@@ -288,23 +306,38 @@ class PublishedTemplate(cdk.Stack):
             "IsXChromaToken",
             _any(_equals(self.token_header, name) for name in TokenHeader.X_CHROMA_TOKEN.names),
         )
-        self.has_headers = self._given("HasTraceHeaders", self.otel_headers, "{}")
+        self.has_headers = self._given("HasTraceHeaders", self.otel_headers, _NO_HEADERS)
         family = cdk.Fn.select(0, cdk.Fn.split(".", self.instance_type.value_as_string))
         self.is_arm = self._condition(
             "IsArm",
             _any(cdk.Fn.condition_equals(family, name) for name in machine.graviton_families()),
         )
 
-    def _rule(self, name: str, given: cdk.CfnParameter, *needed: cdk.CfnParameter) -> None:
+    def _rule(
+        self,
+        name: str,
+        given: cdk.CfnParameter,
+        *needed: cdk.CfnParameter,
+        empty: Iterable[str] = ("",),
+        values: Iterable[str] = (),
+    ) -> None:
+        """A parameter needs others: any value of theirs, or one of these."""
+        wanted, meant = list(values), "needed too"
+        if wanted:
+            meant = f"needed too, as {' or '.join(wanted)}"
         cdk.CfnRule(
             self,
             name,
-            rule_condition=cdk.Fn.condition_not(_equals(given, "")),
+            rule_condition=cdk.Fn.condition_not(_any(_equals(given, text) for text in empty)),
             assertions=[
                 cdk.CfnRuleAssertion(
-                    assert_=cdk.Fn.condition_not(_equals(other, "")),
+                    assert_=(
+                        cdk.Fn.condition_contains(wanted, other.value_as_string)
+                        if wanted
+                        else cdk.Fn.condition_not(_equals(other, ""))
+                    ),
                     assert_description=f"{given.logical_id} is given: {other.logical_id} is "
-                    "needed too",
+                    f"{meant}",
                 )
                 for other in needed
             ],
@@ -313,8 +346,18 @@ class PublishedTemplate(cdk.Stack):
     def _add_rules(self) -> None:
         self._rule("AProviderNeedsCredentials", self.auth_provider, self.auth_credentials)
         self._rule("CredentialsNeedAProvider", self.auth_credentials, self.auth_provider)
+        self._rule(
+            "ATokenHeaderNeedsAToken",
+            self.token_header,
+            self.auth_provider,
+            values=documented_names(AuthMode.TOKEN),
+        )
+        self._rule(
+            "TraceHeadersNeedACollector", self.otel_headers, self.otel_endpoint, empty=_NO_HEADERS
+        )
         self._rule("AVpcNeedsItsSubnet", self.vpc_id, self.subnet_id, self.availability_zone)
         self._rule("ASubnetNeedsItsVpc", self.subnet_id, self.vpc_id, self.availability_zone)
+        self._rule("AZoneNeedsItsVpc", self.availability_zone, self.vpc_id, self.subnet_id)
 
     def _add_server(self) -> None:
         vpc = network.PublicNetwork(self, "Vpc")
@@ -393,6 +436,9 @@ class PublishedTemplate(cdk.Stack):
             )
             cdk.Tags.of(scope).add("Name", f"{cdk.Aws.STACK_NAME}/Chroma", priority=150)
             _under(condition, volumes[name])
+        storage.DailyBackup(
+            self, volumes=list(volumes.values()), retention=storage.DEFAULT_BACKUP_RETENTION
+        )
         return ec2.Volume.from_volume_attributes(
             self,
             "Volume",

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from moto.autoscaling.models import FakeAutoScalingGroup
 from moto.cloudformation import models, parsing
@@ -315,6 +316,47 @@ class SecurityGroup(CloudFormationModel):
                 ],
                 vpc_id=group.vpc_id,
             )
+
+
+class LifecyclePolicy(CloudFormationModel):
+    """`AWS::DLM::LifecyclePolicy`, of which moto has nothing: only what was asked for is kept."""
+
+    made: ClassVar[dict[str, Properties]] = {}
+    """The properties of each policy that is there, by its id."""
+
+    def __init__(self, policy_id: str) -> None:
+        self.physical_resource_id = policy_id
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return ""
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        return "AWS::DLM::LifecyclePolicy"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Properties, *_: Any, **__: Any
+    ) -> LifecyclePolicy:
+        policy = cls(f"policy-{secrets.token_hex(8)}")
+        cls.made[policy.physical_resource_id] = cloudformation_json["Properties"]
+        return policy
+
+    @classmethod
+    def update_from_cloudformation_json(
+        cls,
+        original_resource: LifecyclePolicy,
+        new_resource_name: str,
+        cloudformation_json: Properties,
+        *_: Any,
+    ) -> LifecyclePolicy:
+        cls.made[original_resource.physical_resource_id] = cloudformation_json["Properties"]
+        return original_resource
+
+    @classmethod
+    def delete_from_cloudformation_json(cls, resource_name: str, *_: Any) -> None:
+        del cls.made[resource_name]
 
 
 class AutoScalingGroup(CloudFormationModel):

@@ -277,15 +277,14 @@ def test_another_type_or_version_is_a_new_launch_template_version_on_the_same_vo
     assert changed.credential == first.credential
 
 
-def test_another_version_changes_the_image_in_the_user_data_and_nothing_else(
+def test_another_version_changes_version_and_image_in_the_user_data_and_nothing_else(
     first: Deployed, changed: Deployed
 ) -> None:
     lines = zip(first.user_data, changed.user_data, strict=True)
-    [(before, after)] = [pair for pair in lines if pair[0] != pair[1]]
-    assert before.startswith("IMAGE=")
-    assert after.startswith("IMAGE=")
-    assert before.endswith(":1.5.9")
-    assert after.endswith(":1.5.8")
+    assert [pair for pair in lines if pair[0] != pair[1]] == [
+        ("VERSION=1.5.9", "VERSION=1.5.8"),
+        ("IMAGE=ghcr.io/chroma-core/chroma:1.5.9", "IMAGE=ghcr.io/chroma-core/chroma:1.5.8"),
+    ]
 
 
 def test_a_volume_grows_in_place(first: Deployed, changed: Deployed) -> None:

@@ -75,7 +75,7 @@ def test_the_machine_may_take_its_own_volume_and_address_and_no_other() -> None:
     }
 
 
-def test_the_machine_may_do_nothing_else_but_signal_read_its_credential_and_be_managed() -> None:
+def test_the_machine_may_do_nothing_else_but_what_its_boot_and_its_watch_need() -> None:
     actions = {
         action
         for statement in statements(template())
@@ -87,11 +87,16 @@ def test_the_machine_may_do_nothing_else_but_signal_read_its_credential_and_be_m
         "cloudformation:SignalResource",
         "ec2:AttachVolume",
         "ec2:AssociateAddress",
+        "ec2:CreateTags",
+        "ec2:DescribeTags",
+        "autoscaling:SetInstanceHealth",
         "secretsmanager:GetSecretValue",
         "secretsmanager:DescribeSecret",
     }
-    assert all(statement["Resource"] != "*" for statement in statements(template()))
-    managed = properties(template(), "AWS::IAM::Role")["ManagedPolicyArns"]
+    everywhere = [it["Action"] for it in statements(template()) if it["Resource"] == "*"]
+    assert everywhere == ["ec2:DescribeTags"]
+    roles = template().find_resources("AWS::IAM::Role")
+    managed = roles["ChromaRole227B64D5"]["Properties"]["ManagedPolicyArns"]
     assert [str(arn).split("policy/")[1][:28] for arn in managed] == [
         "AmazonSSMManagedInstanceCore"
     ]

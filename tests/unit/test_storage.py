@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from chroma_stack import SettingError
-from tests.unit.synthesis import host_settings, properties, resource, stack, template
+from tests.unit.synthesis import host_settings, launch, properties, resource, stack, template
 
 VOLUME = "AWS::EC2::Volume"
 SNAPSHOT = "snap-0123456789abcdef0"
@@ -48,3 +50,30 @@ def test_a_volume_of_an_earlier_server_is_taken_and_none_is_made() -> None:
 def test_a_volume_and_what_would_make_another_do_not_go_together(other: dict[str, str]) -> None:
     with pytest.raises(SettingError, match=r"^volumeId=.*without snapshotId and volumeSize"):
         stack(volumeId="vol-0123456789abcdef0", **other)
+
+
+def test_the_data_is_snapshotted_every_day_and_a_week_of_snapshots_is_kept() -> None:
+    details = properties(template(), "AWS::DLM::LifecyclePolicy")["PolicyDetails"]
+    [schedule] = details["Schedules"]
+    assert schedule["CreateRule"]["Interval"] == 24
+    assert schedule["RetainRule"]["Count"] == 7
+
+
+def test_the_backup_finds_this_volume_and_no_other() -> None:
+    [target] = properties(template(), "AWS::DLM::LifecyclePolicy")["PolicyDetails"]["TargetTags"]
+    assert target in properties(template(), VOLUME)["Tags"]
+    assert target["Key"] not in json.dumps(launch(template())["TagSpecifications"])
+    other = template(stackName="Other")
+    [tag] = [it for it in properties(other, VOLUME)["Tags"] if it["Key"] == target["Key"]]
+    assert {"Ref": "AWS::StackName"} in tag["Value"]["Fn::Join"][1]
+
+
+def test_backups_are_kept_longer_or_not_made_on_request() -> None:
+    longer = properties(template(backupRetentionDays="30"), "AWS::DLM::LifecyclePolicy")
+    assert longer["PolicyDetails"]["Schedules"][0]["RetainRule"]["Count"] == 30
+    assert template(backupRetentionDays="0").find_resources("AWS::DLM::LifecyclePolicy") == {}
+
+
+def test_a_server_does_not_begin_anew_unless_told_to() -> None:
+    assert host_settings(template())["START_EMPTY"] == "false"
+    assert host_settings(template(startEmpty="true"))["START_EMPTY"] == "true"
