@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -40,6 +41,18 @@ _NAMES = {
 def documented_names(mode: AuthMode) -> list[str]:
     """The class names of a mode in Chroma's documentation."""
     return [name for name, meant in _NAMES.items() if meant is mode and "." in name]
+
+
+def check_origin(origin: str) -> str:
+    """The origin as given.
+
+    :raises SettingError: when it is none.
+    """
+    if not re.fullmatch(r"\*|https?://[A-Za-z0-9.-]+(?::\d{1,5})?", origin, re.ASCII):
+        raise SettingError(
+            "cors_allow_origins", origin, "origins such as https://app.example.com, or *"
+        )
+    return origin
 
 
 class TokenHeader(enum.Enum):

@@ -14,7 +14,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from constructs import Node
 
-from chroma_stack.auth import ChromaAuth, TokenHeader
+from chroma_stack.auth import ChromaAuth, TokenHeader, check_origin
 from chroma_stack.errors import SettingError
 from chroma_stack.image import ChromaImage
 from chroma_stack.machine import check_instance_type
@@ -167,7 +167,7 @@ SETTINGS = (
     Setting(
         "corsAllowOrigins",
         "cors_allow_origins",
-        lambda value: [_origin(part.strip()) for part in value.split(",")],
+        lambda value: [check_origin(part.strip()) for part in value.split(",")],
         "none",
         "Origins whose pages may call the server from a browser, separated by commas.",
     ),
@@ -323,9 +323,3 @@ def _refuse_misspelt(key: str, value: Any) -> None:
     close = difflib.get_close_matches(re.sub("[^a-z0-9]", "", key.lower()), keys, cutoff=0.8)
     if close:
         raise SettingError(key, value, f"there is no such key; perhaps {keys[close[0]]} is meant")
-
-
-def _origin(value: str) -> str:
-    if not re.fullmatch(r"\*|https?://[A-Za-z0-9.-]+(?::\d{1,5})?", value, re.ASCII):
-        raise SettingError("", value, "origins such as https://app.example.com, or *")
-    return value

@@ -14,7 +14,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from chroma_stack import user_data
-from chroma_stack.auth import AuthMode, ChromaAuth
+from chroma_stack.auth import AuthMode, ChromaAuth, check_origin
 from chroma_stack.errors import SettingError
 from chroma_stack.image import ChromaImage
 from chroma_stack.machine import DEFAULT_INSTANCE_TYPE, GroupOfOne, MachineTemplate
@@ -202,7 +202,7 @@ class ChromaServer(Construct):
                     "VERSION": str(version),
                     "IMAGE": image_reference,
                     **bound_auth.host_settings,
-                    "CORS_ALLOW_ORIGINS": ",".join(cors_allow_origins),
+                    "CORS_ALLOW_ORIGINS": " ".join(map(check_origin, cors_allow_origins)),
                     **trace_settings,
                 }
             )

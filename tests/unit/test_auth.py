@@ -100,3 +100,8 @@ def test_the_typed_values_say_the_same_as_the_names() -> None:
     assert ChromaAuth.of("basic") == ChromaAuth.basic()
     assert ChromaAuth.of("none") == ChromaAuth.none()
     assert ChromaAuth.token(token_header=TokenHeader.X_CHROMA_TOKEN) != ChromaAuth.token()
+
+
+def test_origins_reach_the_door_with_spaces_between() -> None:
+    made = template(corsAllowOrigins="https://a.example, https://b.example:8443")
+    assert host_settings(made)["CORS_ALLOW_ORIGINS"] == "https://a.example https://b.example:8443"

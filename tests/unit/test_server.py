@@ -100,6 +100,7 @@ def test_a_private_subnet_is_refused_since_the_address_is_public() -> None:
         ("volume_size", cdk.Size.gibibytes(0)),
         ("volume_size", cdk.Size.tebibytes(65)),
         ("snapshot_id", "snap-1"),
+        ("cors_allow_origins", ["https://a.example 'x'"]),
     ],
 )
 def test_the_construct_refuses_what_the_command_line_refuses(name: str, value: object) -> None:

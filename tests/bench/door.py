@@ -1,0 +1,264 @@
+"""What the front door costs: queries and heartbeats through it, beside going direct and two other servers.
+
+    python -m tests.bench.door [--rounds 5] [--seconds 3]
+
+All stand in front of one Chroma with 20,000 vectors of 384 dimensions, make the same check
+and write an access log. A round measures all of them, in an order drawn anew; a ratio is to
+the direct measurement of the same round. Printed are the medians of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tests.host.chroma_servers import CURRENT, ChromaServer
+from tests.host.door import Door
+from tests.host.programs import free_port, wait_until
+
+VECTORS, DIMENSIONS, BATCH = 20_000, 384, 2_000
+CLIENTS = (1, 8, 32)
+HEARTBEAT_CLIENTS = 16
+AIM_P50, AIM_P99 = 1.10, 1.25
+TOKEN = "bench-token"
+AUTHORIZATION = f"Bearer {TOKEN}"
+COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
+PACKAGES = (Path(__file__).parent / "apt-packages.txt").read_text().split()
+
+NGINX = """
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/nginx.err;
+worker_processes auto;
+events {{ worker_connections 4000; }}
+http {{
+    access_log {folder}/nginx.log;
+    client_body_temp_path {folder};
+    proxy_temp_path {folder};
+    client_max_body_size 0;
+    map $http_authorization $known {{ default 0; "{authorization}" 1; }}
+    map $uri $open {{ default 0; /api/v2/heartbeat 1; /api/v2/version 1; }}
+    map $known$open $stranger {{ default 0; 00 1; }}
+    upstream chroma {{ server {chroma}; keepalive 64; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            if ($stranger) {{ return 401; }}
+            proxy_pass http://chroma;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Authorization "";
+        }}
+    }}
+}}
+"""
+
+CADDY = """
+{{
+    admin off
+    auto_https off
+}}
+http://127.0.0.1:{port} {{
+    log {{
+        output file {folder}/caddy.log
+    }}
+    @stranger {{
+        not header Authorization "{authorization}"
+        not path /api/v2/heartbeat /api/v2/version
+    }}
+    respond @stranger 401
+    reverse_proxy {chroma} {{
+        header_up -Authorization
+    }}
+}}
+"""
+
+
+@dataclass
+class Way:
+    """One way to Chroma."""
+
+    name: str
+    url: str
+    process: subprocess.Popen[bytes] | None = None
+    p50: dict[int, list[float]] = field(default_factory=dict)
+    p99: dict[int, list[float]] = field(default_factory=dict)
+    heartbeats: list[float] = field(default_factory=list)
+
+    def memory(self) -> float:
+        """Resident MiB of the process and its children, shared pages counted once."""
+        assert self.process is not None
+        pids = [self.process.pid]
+        for pid in pids:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+            pids += [int(child) for child in children.split()]
+        rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
+        return sum(int(rollup.split("\nPss:")[1].split()[0]) for rollup in rollups) / 1024
+
+
+def other_door(name: str, config: str, command: list[str], chroma: str, folder: Path) -> Way | None:
+    """nginx or Caddy with the door's check, when it is installed."""
+    if shutil.which(command[0]) is None:
+        print(f"skipped: no {name}; sudo apt-get install {' '.join(PACKAGES)}")
+        return None
+    port = free_port()
+    file = folder / f"{name}.conf"
+    values = {"folder": folder, "port": port, "chroma": chroma, "authorization": AUTHORIZATION}
+    file.write_text(config.format(**values))
+    with (folder / f"{name}.out").open("wb") as out:
+        environment = os.environ | {"HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+        process = subprocess.Popen(
+            [*command, str(file)], cwd=folder, env=environment, stdout=out, stderr=out
+        )
+    return Way(name, f"http://127.0.0.1:{port}", process)
+
+
+def answers(way: Way) -> bool:
+    try:
+        return httpx.get(f"{way.url}/api/v2/heartbeat").is_success
+    except httpx.HTTPError:
+        return False
+
+
+def check(way: Way) -> None:
+    """The way serves the credential and, unless it is the direct one, nothing else."""
+    wait_until(lambda: answers(way), f"{way.name} answers")
+    right = {"Authorization": AUTHORIZATION}
+    assert httpx.get(way.url + COLLECTIONS, headers=right).status_code == 200, way.name
+    if way.process is not None:
+        assert httpx.get(way.url + COLLECTIONS).status_code == 401, way.name
+
+
+def vector() -> list[float]:
+    return [value / 1000 for value in random.choices(range(-1000, 1000), k=DIMENSIONS)]
+
+
+def fill(chroma: ChromaServer, folder: Path) -> tuple[str, Path]:
+    """Adds the vectors. Returns the path to query at, and a file of queries."""
+    url = f"http://{chroma.address}{COLLECTIONS}"
+    with httpx.Client(timeout=120) as client:
+        created = client.post(url, json={"name": "bench"}).raise_for_status().json()["id"]
+        for start in range(0, VECTORS, BATCH):
+            ids = [str(number) for number in range(start, start + BATCH)]
+            records = {"ids": ids, "embeddings": [vector() for _ in ids]}
+            client.post(f"{url}/{created}/add", json=records).raise_for_status()
+        queries = folder / "queries"
+        with queries.open("w") as lines:
+            for _ in range(200):
+                query = {"query_embeddings": [vector()], "n_results": 10, "include": ["distances"]}
+                lines.write(json.dumps(query) + "\n")
+        for query in queries.read_text().splitlines():  # the index is built and warm
+            client.post(f"{url}/{created}/query", content=query).raise_for_status()
+    return f"{COLLECTIONS}/{created}/query", queries
+
+
+def load(url: str, clients: int, seconds: float, bodies: Path | None = None) -> tuple[float, ...]:
+    """Median and 99th percentile in microseconds, and requests a second."""
+    script = str(Path(__file__).with_name("door_load.lua"))
+    environment = os.environ | {"AUTHORIZATION": AUTHORIZATION}
+    if bodies is not None:
+        environment["BODIES"] = str(bodies)
+    done = subprocess.run(
+        ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout=30s", "-s", script, url],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [result] = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    p50, p99, failed, rate = map(float, result.split()[1:])
+    assert failed == 0, done.stdout
+    return p50, p99, rate
+
+
+def measure(ways: list[Way], path: str, queries: Path, rounds: int, seconds: float) -> None:
+    for number in range(rounds):
+        for clients in CLIENTS:
+            for way in random.sample(ways, len(ways)):
+                p50, p99, _ = load(way.url + path, clients, seconds, queries)
+                way.p50.setdefault(clients, []).append(p50)
+                way.p99.setdefault(clients, []).append(p99)
+        for way in random.sample(ways, len(ways)):
+            rate = load(way.url + "/api/v2/heartbeat", HEARTBEAT_CLIENTS, seconds)[2]
+            way.heartbeats.append(rate)
+        print(f"round {number + 1} of {rounds} done", file=sys.stderr)
+
+
+def ratio(to: list[float], of: list[float]) -> float:
+    return statistics.median(mine / direct for mine, direct in zip(of, to, strict=True))
+
+
+def report(direct: Way, others: list[Way]) -> None:
+    median = statistics.median
+    columns = [f"{what} {clients}" for clients in CLIENTS for what in ("p50", "p99")]
+    print(f"\n{'clients':10}" + "".join(f"{name:>10}" for name in [*columns, "beats/s", "MiB"]))
+    cells = [
+        f"{median(values) / 1000:.2f} ms"
+        for clients in CLIENTS
+        for values in (direct.p50[clients], direct.p99[clients])
+    ]
+    cells += [f"{median(direct.heartbeats):.0f}", ""]
+    print(f"{direct.name:10}" + "".join(f"{cell:>10}" for cell in cells))
+    for way in others:
+        cells = [
+            f"{ratio(base[clients], mine[clients]):.2f}"
+            for clients in CLIENTS
+            for base, mine in ((direct.p50, way.p50), (direct.p99, way.p99))
+        ]
+        cells += [f"{ratio(direct.heartbeats, way.heartbeats):.2f}", f"{way.memory():.1f}"]
+        print(f"{way.name:10}" + "".join(f"{cell:>10}" for cell in cells))
+    door = others[0]
+    p50 = max(ratio(direct.p50[clients], door.p50[clients]) for clients in CLIENTS)
+    p99 = max(ratio(direct.p99[clients], door.p99[clients]) for clients in CLIENTS)
+    print(f"\nthe door at worst: p50 {p50:.2f} (aim {AIM_P50}), p99 {p99:.2f} (aim {AIM_P99})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3)
+    options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        sys.exit(f"no wrk: sudo apt-get install {' '.join(PACKAGES)}")
+    random.seed(1)
+    stop: list[Callable[[], object]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            chroma = ChromaServer(CURRENT, folder)
+            stop.append(chroma.stop)
+            path, queries = fill(chroma, folder)
+            door = Door(folder, chroma.address, credential=TOKEN).start()
+            stop.append(door.stop)
+            others = [Way("haproxy", door.url, door.haproxy)]
+            nginx = ["nginx", "-e", str(folder / "nginx.err"), "-c"]
+            caddy = ["caddy", "run", "--adapter", "caddyfile", "--config"]
+            for name, config, command in (("nginx", NGINX, nginx), ("caddy", CADDY, caddy)):
+                way = other_door(name, config, command, chroma.address, folder)
+                if way is not None and way.process is not None:
+                    stop += [way.process.wait, way.process.terminate]
+                    others.append(way)
+            direct = Way("direct", f"http://{chroma.address}")
+            for way in (direct, *others):
+                check(way)
+            measure([direct, *others], path, queries, options.rounds, options.seconds)
+            report(direct, others)
+        finally:
+            for end in reversed(stop):
+                end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The real HAProxy with the real configuration, and the real credential scripts, on loopback."""
+
+from __future__ import annotations
+
+import base64
+import grp
+import hashlib
+import json
+import os
+import ssl
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.host.programs import HOST, free_port, program, wait_until
+
+TOKEN = "a-Token_with$(punctuation)`'\"\\;,:|&<>{}[]?*~^%!@#+=./"
+"""As Chroma's own check allowed it: every kind of punctuation."""
+UNUSED = ssl.create_default_context()
+"""Made once: it takes longer than a request."""
+BASIC = "a-user:p@ss:word'\"\\$(x)"
+
+
+def header(auth: str, credential: str, name: str = "Authorization") -> dict[str, str]:
+    """What a client sends for its credential."""
+    if auth == "basic":
+        return {name: "Basic " + base64.b64encode(credential.encode()).decode()}
+    return {name: f"Bearer {credential}" if name == "Authorization" else credential}
+
+
+class Door:
+    """A front door of its own for a test.
+
+    The credential scripts find an `aws` that prints what `secret()` says; see `run`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        chroma: str,
+        *,
+        auth: str = "token",
+        token_header: str = "Authorization",
+        credential: str | None = None,
+        cors: str = "",
+    ) -> None:
+        self.folder = folder
+        self.auth, self.token_header = auth, token_header
+        self.credential = credential or (BASIC if auth == "basic" else TOKEN)
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.url = f"http://{self.address}"
+        self.credentials = folder / "credentials"
+        self.admin_socket = folder / "admin.sock"
+        self.settings = {
+            "AUTH": auth,
+            "AUTH_TOKEN_HEADER": token_header,
+            "AUTH_SECRET": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:chroma-AbCdEf",
+            "REGION": "eu-west-1",
+            "CORS_ALLOW_ORIGINS": cors,
+        }
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "SETTINGS": str(folder / "settings"),
+            "DOOR_BIND": self.address,
+            "DOOR_URL": self.url,
+            "DOOR_CREDENTIALS": str(self.credentials),
+            "DOOR_ADMIN_SOCKET": str(self.admin_socket),
+            "DOOR_GROUP": grp.getgrgid(os.getgid()).gr_name,
+            "CHROMA_ADDRESS": chroma,
+        }
+        self.haproxy: subprocess.Popen[bytes] | None = None
+        self.log = folder / "door.log"
+
+    def accept(self, *values: str) -> None:
+        """Writes the file of digests as the credential script does, for tests of the door alone."""
+        digests = [hashlib.sha256(value.encode()).hexdigest().upper() for value in values]
+        self.credentials.write_text("".join(f"{digest}\n" for digest in digests))
+
+    @property
+    def right(self) -> dict[str, str]:
+        name = "Authorization" if self.auth == "basic" else self.token_header
+        return header(self.auth, self.credential, name)
+
+    @property
+    def wrong(self) -> dict[str, str]:
+        name = "Authorization" if self.auth == "basic" else self.token_header
+        return header(self.auth, "stranger:wrong", name)
+
+    def start(self) -> Door:
+        if not self.credentials.exists():
+            self.accept(*self.right.values())
+        command = [program("haproxy"), "-Ws", "-f", str(HOST / "haproxy.cfg")]
+        with self.log.open("ab") as log:
+            before = log.tell()
+            self.haproxy = subprocess.Popen(
+                command, env=self.environment | self.settings, stdout=log, stderr=log
+            )
+        wait_until(lambda: self._listens(before), "the door listens")
+        return self
+
+    def _listens(self, before: int) -> bool:
+        assert self.haproxy is not None
+        log = self.log.read_bytes()[before:].decode()
+        assert self.haproxy.poll() is None, log
+        return "Loading success" in log
+
+    def stop(self) -> None:
+        if self.haproxy is not None:
+            self.haproxy.terminate()
+            self.haproxy.wait(30)
+            self.haproxy = None
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
+        return httpx.get(self.url + path, headers=headers, timeout=30, verify=UNUSED)
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The access log so far."""
+        lines = self.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def last_log_line(self, count: int) -> dict[str, Any]:
+        """The access log's line number `count`, once it is written."""
+        wait_until(lambda: len(self.log_lines()) >= count, f"{count} lines in the log")
+        return self.log_lines()[count - 1]

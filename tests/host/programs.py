@@ -1,0 +1,38 @@
+"""Programs that the tests run: where they are, and what happens when one is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HOST = Path(__file__).parents[2] / "chroma_stack" / "host"
+
+
+def program(name: str) -> str:
+    """The path of a program. Without it the test is skipped, with the reason; in CI it fails."""
+    path = shutil.which(os.environ.get(name.upper(), name))
+    if path is None:
+        packages = (Path(__file__).parent / "apt-packages.txt").read_text().split()
+        reason = f"no {name}: sudo apt-get install {' '.join(packages)}"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_until(true: Callable[[], object], what: str, seconds: float = 30) -> None:
+    """Returns as soon as `true()` is, or fails with what was waited for."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        time.sleep(0.02)

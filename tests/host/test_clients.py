@@ -1,0 +1,110 @@
+"""The clients that people use, through the door, with the right, a wrong and no credential."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.chroma_servers import (
+    CURRENT,
+    VERSIONS,
+    ChromaServer,
+    javascript_client,
+    python_with_chroma,
+)
+from tests.host.door import Door, header
+from tests.host.programs import program
+
+HERE = Path(__file__).parent
+PROVIDERS = {
+    "token": "chromadb.auth.token_authn.TokenAuthClientProvider",
+    "basic": "chromadb.auth.basic_authn.BasicAuthClientProvider",
+}
+MODES = [("token", "Authorization"), ("token", "X-Chroma-Token"), ("basic", "Authorization")]
+RIGHT = {"token": "test-token_$(x)'", "basic": "admin:p@ss'word"}
+WRONG = {"token": "Test-token_$(x)'", "basic": "admin:P@ss'word"}
+
+
+def results(command: list[str], folder: Path, door: Door, ways: list[Any]) -> list[str]:
+    """What a client prints that comes to the door in each of these ways."""
+    job = json.dumps({"host": "127.0.0.1", "port": door.port, "ways": ways})
+    done = subprocess.run(
+        command, cwd=folder, input=job, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return list(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("how", ["provider", "headers"])
+@pytest.mark.parametrize(("auth", "token_header"), MODES)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_python_client_is_served_only_with_the_credential(
+    chroma_servers: dict[str, ChromaServer],
+    make_door: Callable[..., Door],
+    version: str,
+    auth: str,
+    token_header: str,
+    how: str,
+) -> None:
+    door = make_door(
+        chroma_servers[version].address,
+        auth=auth,
+        token_header=token_header,
+        credential=RIGHT[auth],
+    ).start()
+
+    def way(credential: str) -> dict[str, Any]:
+        if how == "headers":
+            return {"provider": "headers", "headers": header(auth, credential, token_header)}
+        return {"provider": PROVIDERS[auth], "credential": credential, "header": token_header}
+
+    command = [str(python_with_chroma(version)), str(HERE / "clients" / "python_client.py")]
+    ways = [way(RIGHT[auth]), way(WRONG[auth]), None, way(RIGHT[auth])]
+    right, wrong, none, right_again = results(command, door.folder, door, ways)
+    assert (right, right_again) == ("served", "served")
+    for refused in (wrong, none):
+        assert refused.startswith("AuthorizationError: Unauthorized: ")
+        assert token_header in refused
+
+
+@pytest.mark.parametrize(("auth", "token_header"), MODES)
+def test_the_javascript_client_is_served_only_with_the_credential(
+    chroma_servers: dict[str, ChromaServer],
+    make_door: Callable[..., Door],
+    auth: str,
+    token_header: str,
+) -> None:
+    folder = javascript_client()
+    door = make_door(
+        chroma_servers[CURRENT].address,
+        auth=auth,
+        token_header=token_header,
+        credential=RIGHT[auth],
+    ).start()
+    command = [program("node"), str(HERE / "js" / "client.mjs")]
+    right_headers = header(auth, RIGHT[auth], token_header)
+    ways = [right_headers, header(auth, WRONG[auth], token_header), None, right_headers]
+    right, wrong, none, right_again = results(command, folder, door, ways)
+    assert (right, right_again) == ("served", "served")
+    assert wrong == none == "ChromaUnauthorizedError: Unauthorized"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_client_with_the_credential_is_not_locked_out_by_one_without(
+    chroma_servers: dict[str, ChromaServer], make_door: Callable[..., Door], version: str
+) -> None:
+    door = make_door(chroma_servers[version].address).start()
+    for _ in range(40):
+        last = door.get("/api/v2/auth/identity", door.wrong)
+    assert last.status_code == 429
+    headers = {"provider": "headers", "headers": door.right}
+    wrong = {"provider": "headers", "headers": door.wrong}
+    command = [str(python_with_chroma(version)), str(HERE / "clients" / "python_client.py")]
+    served, limited = results(command, door.folder, door, [headers, wrong])
+    assert served == "served"
+    assert limited.startswith("RateLimitError: Too many wrong credentials")

@@ -1,0 +1,87 @@
+"""The host files as they stand, read by the programs that will run them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.host.programs import HOST, program
+
+SCRIPTS = [
+    path
+    for path in HOST.iterdir()
+    if b"bash" in path.read_bytes().split(b"\n")[0] and path.is_file()
+]
+GOOD = {"AUTH": "token", "AUTH_TOKEN_HEADER": "Authorization", "CORS_ALLOW_ORIGINS": ""}
+
+
+def check(settings: dict[str, str], tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    credentials = tmp_path / "credentials"
+    credentials.write_text("0" * 64 + "\n")
+    return subprocess.run(
+        [program("haproxy"), "-c", "-f", str(HOST / "haproxy.cfg")],
+        env={"DOOR_CREDENTIALS": str(credentials), "PATH": os.environ["PATH"]} | settings,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_shellcheck_finds_nothing(script: Path) -> None:
+    command = [program("shellcheck"), "--external-sources", str(script)]
+    checked = subprocess.run(command, cwd=HOST.parents[1], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("auth", "token_header", "cors"),
+    list(
+        itertools.product(
+            ["token", "basic", "none"],
+            ["Authorization", "X-Chroma-Token"],
+            ["", "*", "https://a.example", "https://a.example http://localhost:3000"],
+        )
+    ),
+)
+def test_haproxy_takes_the_configuration_in_every_mode(
+    tmp_path: Path, auth: str, token_header: str, cors: str
+) -> None:
+    settings = {"AUTH": auth, "AUTH_TOKEN_HEADER": token_header, "CORS_ALLOW_ORIGINS": cors}
+    checked = check(settings, tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert "WARNING" not in checked.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"AUTH": ""},
+        {"AUTH": "None"},
+        {"AUTH": "tokens"},
+        {"AUTH_TOKEN_HEADER": ""},
+        {"AUTH_TOKEN_HEADER": "Cookie"},
+    ],
+    ids=str,
+)
+def test_haproxy_refuses_an_unknown_mode(tmp_path: Path, change: dict[str, str]) -> None:
+    checked = check(GOOD | change, tmp_path)
+    assert checked.returncode == 1
+    assert "AUTH must be token" in checked.stderr
+
+
+def test_haproxy_refuses_to_run_without_any_setting(tmp_path: Path) -> None:
+    assert check({}, tmp_path).returncode == 1
+
+
+def test_haproxy_refuses_to_run_without_the_file_of_credentials(tmp_path: Path) -> None:
+    checked = check(GOOD | {"DOOR_CREDENTIALS": str(tmp_path / "missing")}, tmp_path)
+    assert checked.returncode == 1
+
+
+def test_the_configuration_holds_no_credential_and_needs_no_root() -> None:
+    words = (HOST / "haproxy.cfg").read_text().split()
+    assert {"user", "group", "chroot", "userlist", "password"}.isdisjoint(words)

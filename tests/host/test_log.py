@@ -1,0 +1,110 @@
+"""The access log: one line of JSON for each request, and no credential in any."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.host.door import Door, header
+from tests.host.recorder import Recorder
+
+GUARDED = "/api/v2/tenants/default_tenant"
+
+
+@pytest.fixture
+def door(recorder: Recorder, make_door: Callable[..., Door]) -> Door:
+    return make_door(recorder.address).start()
+
+
+def test_a_request_leaves_these_fields(door: Door) -> None:
+    httpx.post(door.url + GUARDED, headers=door.right, content=b"12345")
+    line = door.last_log_line(1)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line.pop("time"))
+    assert line.pop("server_ms") >= 0
+    assert line.pop("total_ms") >= 0
+    assert line.pop("bytes_in") > 5
+    assert line.pop("bytes_out") > 5
+    assert line == {
+        "client": "127.0.0.1",
+        "method": "POST",
+        "path": GUARDED,
+        "status": 200,
+        "auth": "ok",
+        "end": "--",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "credential", "status", "auth"),
+    [
+        (GUARDED, "right", 200, "ok"),
+        (GUARDED, "wrong", 401, "wrong"),
+        (GUARDED, None, 401, "missing"),
+        ("/api/v2/heartbeat", None, 200, "open"),
+        ("/api/v2/heartbeat", "right", 200, "ok"),
+    ],
+)
+def test_the_log_says_how_a_request_came_in(
+    door: Door, path: str, credential: str | None, status: int, auth: str
+) -> None:
+    door.get(path, getattr(door, credential) if credential else None)
+    line = door.last_log_line(1)
+    assert (line["status"], line["auth"]) == (status, auth)
+
+
+def test_a_limited_request_is_logged_as_such(door: Door) -> None:
+    for _ in range(21):
+        door.get(GUARDED, door.wrong)
+    assert door.last_log_line(21)["auth"] == "limited"
+
+
+def test_without_authentication_the_log_says_so(
+    recorder: Recorder, make_door: Callable[..., Door]
+) -> None:
+    door = make_door(recorder.address, auth="none").start()
+    door.get(GUARDED)
+    assert door.last_log_line(1)["auth"] == "off"
+
+
+def test_the_query_string_is_not_logged(door: Door) -> None:
+    door.get("/api/v2/heartbeat?token=open-sesame")
+    assert door.last_log_line(1)["path"] == "/api/v2/heartbeat"
+    assert "open-sesame" not in door.log.read_text()
+
+
+@pytest.mark.parametrize("path", ['/"},{"auth":"ok', "/%22%0a\\x", "/" + "~\\\"'" * 3000, "/"])
+def test_no_path_breaks_the_line(door: Door, path: str) -> None:
+    with httpx.Client() as client:
+        request = client.build_request("GET", door.url, headers=door.wrong)
+        request.extensions["target"] = path.encode()
+        client.send(request)
+    line = door.last_log_line(1)
+    assert line["auth"] in ("wrong", "-")
+    assert len(line["path"]) <= 512
+
+
+@pytest.mark.parametrize(
+    ("auth", "token_header"),
+    [("token", "Authorization"), ("token", "X-Chroma-Token"), ("basic", "Authorization")],
+)
+def test_no_credential_is_logged(
+    recorder: Recorder, make_door: Callable[..., Door], auth: str, token_header: str
+) -> None:
+    door = make_door(recorder.address, auth=auth, token_header=token_header).start()
+    sent = [door.right, door.wrong, header("token", "guess"), header("basic", "x:guess")]
+    for headers in sent:
+        door.get(GUARDED, headers)
+        door.get("/api/v2/heartbeat", headers)
+        httpx.get(door.url + GUARDED, headers=list(headers.items()) * 2)
+    [value] = door.right.values()
+    malformed = f"GET {GUARDED} HTTP/1.1\r\nAuthorization: {value}\r\nbad header\r\n\r\n"
+    httpx.post(door.url, headers={"X-Long": value * 1000})
+    door.last_log_line(len(sent) * 3 + 1)
+    log = door.log.read_text()
+    for headers in sent:
+        for value in headers.values():
+            assert value.split(" ")[-1] not in log
+    assert malformed.split()[-1] not in log
