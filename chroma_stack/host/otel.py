@@ -17,12 +17,15 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+# What CHROMA_OTEL_GRANULARITY means to releases before 1.0, RUST_LOG means to later ones. There
+# chroma_tracing makes a span for each request, the storage crates for what they read and
+# write, and the rest for their insides.
+_REQUESTS = "error,chroma_tracing=trace"
+_STORAGE = ",chroma_log=trace,chroma_segment=trace,chroma_index=trace,chroma_sqlite=trace"
 GRANULARITIES = {
-    # What CHROMA_OTEL_GRANULARITY means to releases before 1.0, RUST_LOG means to later
-    # ones: their spans are made at these levels, and none below the level given.
     "none": "error",
-    "operation": "error,chroma_frontend=trace",
-    "operation_and_segment": "error,chroma_frontend=trace,chroma_segment=trace",
+    "operation": _REQUESTS,
+    "operation_and_segment": _REQUESTS + _STORAGE,
     "all": "",
 }
 _RESERVED = {"connection", "content-length", "content-type", "host", "te", "transfer-encoding"}

@@ -169,7 +169,7 @@ def test_each_granularity_lets_more_spans_through(
         use(traced(version, relay))
         if granularity != "none":
             wait_until(plain_collector.names, "spans arrive", 30)
-        time.sleep(7)  # an export every 5 seconds
+        time.sleep(7)  # they are exported every 5 seconds
         arrived[granularity] = plain_collector.names()
     assert arrived["none"] == set() if version == CURRENT else arrived["none"] < arrived["all"]
     assert arrived["none"] < arrived["operation"]

@@ -1,0 +1,10 @@
+"""`make bench`: what the project measures of itself, as ratios within one run."""
+
+import sys
+
+from tests.bench import boot, door, synth
+
+for part in (synth, door, boot):
+    print(f"\n== {part.__name__.rpartition('.')[2]}", flush=True)
+    sys.argv[1:] = []
+    part.main()
