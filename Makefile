@@ -4,7 +4,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 ARGS ?=
 
-.PHONY: synth deploy template unit test lint format bench pin
+.PHONY: synth deploy template publish unit test lint format bench pin
 
 synth: .venv/installed node_modules/installed
 	cdk synth --quiet $(ARGS)
@@ -13,24 +13,29 @@ synth: .venv/installed node_modules/installed
 deploy: .venv/installed node_modules/installed
 	cdk deploy $(ARGS)
 
-# The published template. cfn-lint checks it; aws-cdk-lib's own check mistakes the empty
-# defaults of its parameters for values.
+# The published template, for people without the CDK.
 template: .venv/installed
-	CDK_VALIDATION=false python -m chroma_stack.template dist/chroma.cf.json
+	python -m chroma_stack.template dist/chroma.cf.json
+
+# make publish ARGS="--bucket NAME --dry-run"
+publish: .venv/installed
+	python -m chroma_stack.publish $(ARGS)
 
 unit: .venv/installed-dev node_modules/installed
 	pytest tests/unit $(ARGS)
 
 test: .venv/installed-dev node_modules/installed
 	tests/install-programs
-	pytest tests/unit tests/host tests/cloud tests/machine $(ARGS)
+	pytest tests/unit tests/host tests/cloud $(ARGS)
+	# An emulated machine uses one processor.
+	pytest --numprocesses 2 --dist loadfile tests/machine $(ARGS)
 
 lint: .venv/installed-dev node_modules/installed template
 	tests/install-programs
 	ruff format --check .
 	ruff check .
 	mypy
-	shellcheck $$(git ls-files | xargs grep -lE '^(#!/bin/(ba)?sh|# shellcheck shell=)')
+	shellcheck --external-sources $$(git ls-files ':!*.py' | xargs grep -lE '^(#!/bin/(ba)?sh|# shellcheck shell=)')
 	cdk synth --quiet
 	cfn-lint cdk.out/*.template.json dist/chroma.cf.json
 

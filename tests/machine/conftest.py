@@ -1,0 +1,61 @@
+"""The rig as pytest fixtures."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cloud.cdk import Cdk, missing_programs
+from tests.cloud.moto_server import MotoServer
+
+from .rig import Machine, Rig
+
+PACKAGES = (Path(__file__).parent / "apt-packages.txt").read_text().split()
+PROGRAMS = ("mke2fs", "mmdebstrap", "qemu-img", "qemu-system-x86_64", "socat", "zstd")
+
+
+@pytest.fixture(scope="session")
+def account() -> Iterator[MotoServer]:
+    """The account that stacks are deployed to, and that machines find themselves in."""
+    with MotoServer() as account:
+        yield account
+
+
+@pytest.fixture(scope="module")
+def cdk(account: MotoServer, tmp_path_factory: pytest.TempPathFactory) -> Cdk:
+    """The CDK command line on that account."""
+    if missing := missing_programs():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    return Cdk(tmp_path_factory.mktemp("cdk"), account.environment)
+
+
+@pytest.fixture(scope="session")
+def rig(account: MotoServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """The rig, with the current Chroma ready to be pulled."""
+    missing = [program for program in PROGRAMS if not shutil.which(program)]
+    if missing:
+        reason = f"no {', '.join(missing)}: sudo apt-get install {' '.join(PACKAGES)}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    rig = Rig(tmp_path_factory.mktemp("rig"))
+    rig.registry.offer("1.5.9")
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def launch(rig: Rig) -> Iterator[Callable[..., Machine]]:
+    """A function like `Rig.launch` whose machines end with the test."""
+    machines: list[Machine] = []
+
+    def launch(user_data: str, **options: object) -> Machine:
+        machines.append(rig.launch(user_data, **options))  # type: ignore[arg-type]
+        return machines[-1]
+
+    yield launch
+    for machine in machines:
+        print(f"--- console of {machine.instance_id}\n{machine.console}")  # shown if a test fails
+        machine.close()

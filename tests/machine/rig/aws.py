@@ -1,0 +1,198 @@
+"""AWS as the machines see it: a moto server, and before it what moto lacks.
+
+Every call is recorded. `SignalResource` is answered here. `AttachVolume` is refused while another
+machine holds the volume, and plugs the disk into the machine when it is accepted. Tests can have
+any action refused.
+"""
+
+import http.client
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.message import Message
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+import boto3
+
+from .web import Handler, Server
+
+REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that a machine made."""
+
+    service: str
+    action: str
+    parameters: dict[str, Any]
+    access_key: str
+    at: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What a machine told CloudFormation."""
+
+    stack: str
+    resource: str
+    unique_id: str
+    status: str
+    access_key: str
+    at: float = field(default_factory=time.monotonic)
+
+
+class Pluggable(Protocol):
+    """A machine that a volume's disk can be plugged into while it runs."""
+
+    def plug(self, volume_id: str) -> None:
+        """Make the disk appear."""
+
+
+class Aws:
+    """The front; ``moto`` is the URL of the server behind it."""
+
+    def __init__(self, moto: str) -> None:
+        self.calls: list[Call] = []
+        self.signals: list[Signal] = []
+        self.machines: dict[str, Pluggable] = {}
+        self._moto = moto
+        self._holders: dict[str, str] = {}  # volume id -> instance id
+        self._refusals: dict[str, tuple[str, str]] = {}  # action -> code, message
+        self._changed = threading.Condition()
+        self._server = Server(self._handler())
+        self.port = self._server.port
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client of the moto server: for tests to prepare and to look."""
+        return boto3.client(
+            service,  # type: ignore[call-overload]
+            endpoint_url=self._moto,
+            region_name=REGION,
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",
+        )
+
+    def calls_of(self, action: str) -> list[Call]:
+        """Return the calls of an action so far, accepted or not."""
+        return [call for call in self.calls if call.action == action]
+
+    @contextmanager
+    def refusing(
+        self, action: str, code: str, message: str = "refused by the rig"
+    ) -> Iterator[None]:
+        """Answer an action with an error for the length of a `with` block."""
+        self._refusals[action] = (code, message)
+        try:
+            yield
+        finally:
+            del self._refusals[action]
+
+    def wait_for_signal(self, unique_id: str, timeout: float) -> Signal | None:
+        """Return the first signal of a machine, or None when the time is over."""
+
+        def signalled() -> Signal | None:
+            return next((s for s in self.signals if s.unique_id == unique_id), None)
+
+        with self._changed:
+            return self._changed.wait_for(signalled, timeout)
+
+    def terminated(self, instance_id: str, hold: float = 0) -> None:
+        """Let go of a terminated machine's volumes, after ``hold`` seconds."""
+        self.machines.pop(instance_id, None)
+        timer = threading.Timer(hold, self._release, [instance_id])
+        timer.daemon = True
+        timer.start()
+        if not hold:
+            timer.join()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.close()
+
+    def _release(self, instance_id: str) -> None:
+        self.client("ec2").terminate_instances(InstanceIds=[instance_id])  # detaches them, too
+        self._holders = {v: holder for v, holder in self._holders.items() if holder != instance_id}
+
+    def _attached(self, volume_id: str, instance_id: str) -> None:
+        self._holders[volume_id] = instance_id
+        if instance_id in self.machines:
+            self.machines[instance_id].plug(volume_id)
+
+    def _record(self, call: Call) -> None:
+        with self._changed:
+            self.calls.append(call)
+            self._changed.notify_all()
+
+    def _signal(self, call: Call) -> None:
+        keys = ("StackName", "LogicalResourceId", "UniqueId", "Status")
+        with self._changed:
+            signal = Signal(*(call.parameters[key] for key in keys), access_key=call.access_key)
+            self.signals.append(signal)
+            self._changed.notify_all()
+
+    def _error_for(self, call: Call) -> tuple[str, str] | None:
+        """Return code and message if the rig itself refuses a call."""
+        if call.action in self._refusals:
+            return self._refusals[call.action]
+        volume = call.parameters.get("VolumeId")
+        if call.action == "AttachVolume" and volume in self._holders:
+            return "VolumeInUse", f"{volume} is already attached to an instance"
+        return None
+
+    def _handler(self) -> type[Handler]:
+        aws = self
+
+        class FrontHandler(Handler):
+            def do_POST(self) -> None:
+                body = self.body()
+                call = _call(self.headers.get("Authorization", ""), self.headers, body)
+                aws._record(call)
+                error = aws._error_for(call)
+                if error:
+                    self.answer(400, *_error_body(call.service, *error))
+                elif call.action == "SignalResource":
+                    aws._signal(call)
+                    self.answer(200, "<SignalResourceResponse/>", "text/xml")
+                else:
+                    status, content_type, answer = aws._pass_on(self.path, self.headers, body)
+                    if call.action == "AttachVolume" and status == 200:
+                        aws._attached(call.parameters["VolumeId"], call.parameters["InstanceId"])
+                    self.answer(status, answer, content_type)
+
+        return FrontHandler
+
+    def _pass_on(self, path: str, headers: Message, body: bytes) -> tuple[int, str, bytes]:
+        connection = http.client.HTTPConnection(urlsplit(self._moto).netloc)
+        kept = {name: value for name, value in headers.items() if name.lower() != "host"}
+        connection.request("POST", path, body, kept)
+        response = connection.getresponse()
+        answer = response.read()
+        connection.close()
+        return response.status, response.headers.get("Content-Type", "text/xml"), answer
+
+
+def _call(authorization: str, headers: Message, body: bytes) -> Call:
+    """Read an action from a request in either of the protocols in use: query and JSON."""
+    scope = re.search(r"Credential=([^/]+)/\d+/[^/]+/([^/]+)/", authorization)
+    access_key, service = scope.groups() if scope else ("", "")
+    target = headers.get("X-Amz-Target")
+    if target:
+        return Call(service, target.rpartition(".")[2], json.loads(body or b"{}"), access_key)
+    parameters = dict(parse_qsl(body.decode()))
+    return Call(service, parameters.pop("Action", ""), parameters, access_key)
+
+
+def _error_body(service: str, code: str, message: str) -> tuple[str, str]:
+    """Return an error, and its content type, in the way a service words them."""
+    if service == "secretsmanager":
+        return json.dumps({"__type": code, "message": message}), "application/x-amz-json-1.1"
+    error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    if service == "ec2":
+        return f"<Response><Errors>{error}</Errors></Response>", "text/xml"
+    return f"<ErrorResponse>{error}</ErrorResponse>", "text/xml"

@@ -1,0 +1,252 @@
+"""One EC2 instance: a virtual machine that boots user data."""
+
+import base64
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from .aws import REGION, Aws, Signal
+from .channel import Channel
+from .guest import Guest
+from .imds import InstanceMetadata
+
+METADATA_ADDRESS = "169.254.169.254"
+DOOR = 8000
+
+
+class Volume:
+    """An EBS volume: a sparse file."""
+
+    def __init__(self, volume_id: str, file: Path, gib: int) -> None:
+        self.volume_id = volume_id
+        self.file = file
+        self.grow(gib)
+
+    def grow(self, gib: int) -> None:
+        """Make the disk larger; a machine sees it when it is plugged in the next time."""
+        with self.file.open("ab") as disk:
+            disk.truncate(gib << 30)
+
+
+class Machine:
+    """A virtual machine with an instance id, a root disk and metadata of its own.
+
+    ``door`` is the URL on this computer that leads to port 8000 of the machine. ``reachable`` maps
+    ports of 169.254.169.254, as the machine sees them, to ports of this computer's loopback;
+    nothing else can be reached from inside.
+    """
+
+    def __init__(
+        self,
+        instance_id: str,
+        user_data: str,
+        folder: Path,
+        guest: Guest,
+        aws: Aws,
+        volumes: Mapping[str, Volume],
+        reachable: Mapping[int, int],
+    ) -> None:
+        self.instance_id = instance_id
+        self.metadata = InstanceMetadata(instance_id, REGION, user_data)
+        self.started_at = 0.0
+        self._aws = aws
+        self._guest = guest
+        self._volumes = volumes
+        self._attached: list[str] = []
+        self._reachable = {80: self.metadata.port, **reachable}
+        self._door_port = _free_port()
+        self.door = f"http://127.0.0.1:{self._door_port}"
+        self._console = folder / "console.log"
+        self._root = folder / "root.qcow2"
+        subprocess.run(
+            ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", guest.disk, self._root],
+            check=True,
+        )
+        aws.machines[instance_id] = self
+
+    # Life
+
+    def start(self) -> None:
+        """Switch the machine on: for as long as the calling thread lives, at most."""
+        self._qmp, self._agent = Channel(), Channel()
+        lines = (self._qmp.far_end, self._agent.far_end)
+        self.started_at = time.monotonic()
+        self._qemu = subprocess.Popen(
+            self._command(*(line.fileno() for line in lines)),
+            pass_fds=[line.fileno() for line in lines],
+            stdin=subprocess.DEVNULL,
+        )
+        for line in lines:
+            line.close()
+        self._qmp.call("qmp_capabilities")
+
+    def power_cut(self) -> None:
+        """End the machine from one moment to the next."""
+        self._qemu.kill()
+        self._ended(timeout=30)
+
+    def shut_down(self, timeout: float = 180) -> None:
+        """Stop the machine in good order; `start` goes on from its disks."""
+        self.run("systemctl poweroff")
+        self._ended(timeout)
+
+    def reboot(self) -> None:
+        """Stop in good order and start again.
+
+        A reset hangs on this way of booting, so that qemu ends at one, and is started again.
+        """
+        self.run("systemctl reboot")
+        self._ended(timeout=180)
+        self.start()
+
+    def terminate(self, hold: float = 0) -> None:
+        """End the machine for good; it lets go of its volumes after ``hold`` seconds."""
+        self.close()
+        self._aws.terminated(self.instance_id, hold)
+
+    def close(self) -> None:
+        """End what runs on this computer for the machine."""
+        if self.running:
+            self.power_cut()
+        self.metadata.close()
+        self._root.unlink(missing_ok=True)
+
+    # Use
+
+    def run(self, command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run a shell command as root and return its outcome, waiting first for the boot."""
+        deadline = time.monotonic() + timeout
+        arguments = {"path": "/bin/bash", "arg": ["-c", command], "capture-output": True}
+        answer = self._agent.call("guest-exec", arguments, timeout)
+        while True:
+            try:
+                outcome = self._agent.call("guest-exec-status", answer)
+            except ConnectionError:  # the command ended the machine
+                return subprocess.CompletedProcess(command, 0, "", "")
+            if outcome["exited"]:
+                return subprocess.CompletedProcess(
+                    command,
+                    outcome.get("exitcode", -outcome.get("signal", 0)),
+                    *(
+                        base64.b64decode(outcome.get(stream, "")).decode(errors="replace")
+                        for stream in ("out-data", "err-data")
+                    ),
+                )
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{command!r} still runs after {timeout} seconds")
+            time.sleep(0.2)
+
+    def wait_for_signal(self, timeout: float = 600) -> Signal:
+        """Return what the user data tells CloudFormation."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            signal = self._aws.wait_for_signal(self.instance_id, timeout=1)
+            if signal:
+                return signal
+            if not self.running:
+                raise RuntimeError(f"the machine ended without a signal\n{self.console[-4000:]}")
+        raise TimeoutError(f"no signal in {timeout} seconds\n{self.console[-4000:]}")
+
+    def plug(self, volume_id: str) -> None:
+        """Give the machine a volume's disk; `attach-volume` comes here."""
+        self._attached.append(volume_id)
+        serial, file = _serial(volume_id), self._volumes[volume_id].file
+        disk = {"node-name": serial, "driver": "file", "filename": str(file)}
+        self._qmp.call("blockdev-add", disk)
+        self._qmp.call(
+            "device_add", {"driver": "nvme", "id": serial, "drive": serial, "serial": serial}
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether the machine is switched on."""
+        return self._qemu.poll() is None
+
+    @property
+    def console(self) -> str:
+        """What the machine wrote to its serial console, over all its starts."""
+        return self._console.read_text(errors="replace")
+
+    @property
+    def access_key(self) -> str:
+        """The key of the role credentials that only this machine has."""
+        return self.metadata.access_key
+
+    def _ended(self, timeout: float) -> None:
+        self._qemu.wait(timeout)
+        self._qmp.close()
+        self._agent.close()
+
+    def _command(self, qmp: int, agent: int) -> list[str]:
+        identity = f"ec2{self.instance_id.removeprefix('i-')[:5]}-0000-4000-8000-000000000000"
+        return [
+            # Killed with the thread that started it, so that no test leaves a machine behind.
+            *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
+            *("-nodefaults", "-no-reboot", "-display", "none"),
+            *("-machine", "pc,hpet=off", "-m", "2048", *_processors()),
+            *("-kernel", str(self._guest.kernel)),
+            # A panic ends qemu, by way of a reset, so that nobody waits for the machine.
+            *("-append", f"root={self._guest.root} rw console=ttyS0 mitigations=off panic=-1"),
+            *("-smbios", f"type=1,manufacturer=Amazon EC2,uuid={identity},serial={identity}"),
+            *("-device", "virtio-rng-pci"),
+            *("-netdev", self._network(), "-device", "virtio-net-pci,netdev=net"),
+            *("-drive", f"if=none,id=root,file={self._root},cache=unsafe"),
+            *("-device", "nvme,drive=root,serial=vol00000000000000000"),
+            *self._volume_devices(),
+            *("-chardev", f"file,id=console,path={self._console},append=on"),
+            *("-serial", "chardev:console"),
+            *("-chardev", f"socket,id=qmp,fd={qmp}", "-mon", "chardev=qmp,mode=control"),
+            *("-chardev", f"socket,id=agent,fd={agent}", "-device", "virtio-serial-pci"),
+            *("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"),
+        ]
+
+    def _network(self) -> str:
+        """Return a network without a way out: some ports lead in, some to this computer."""
+        forwards = [
+            f"guestfwd=tcp:{METADATA_ADDRESS}:{port}-cmd:socat - TCP:127.0.0.1:{target}"
+            for port, target in self._reachable.items()
+        ]
+        return ",".join(
+            [
+                "user,id=net,restrict=on,net=169.254.0.0/16,host=169.254.0.2,dns=169.254.0.3",
+                f"hostfwd=tcp:127.0.0.1:{self._door_port}-169.254.0.15:{DOOR}",
+                *forwards,
+            ]
+        )
+
+    def _volume_devices(self) -> list[str]:
+        devices: list[str] = []
+        for volume_id in self._attached:
+            serial, file = _serial(volume_id), self._volumes[volume_id].file
+            devices += ["-blockdev", f"driver=file,node-name={serial},filename={file}"]
+            devices += ["-device", f"nvme,id={serial},drive={serial},serial={serial}"]
+        return devices
+
+
+def _processors() -> list[str]:
+    """Return how the machine computes: with KVM, or emulated.
+
+    A `/dev/kvm` alone is not enough: without the processor's own support it fails in the guest.
+    Emulated it has a single processor: when one patches the kernel's code while another runs it,
+    as the kernel does at boot, qemu now and then runs the old code ("Oops: int3"). AVX is off,
+    because emulating wide vectors takes longer than doing without: pulling an image, by a third.
+    """
+    features = set(Path("/proc/cpuinfo").read_text().split())
+    if features & {"svm", "vmx"} and os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return ["-accel", "kvm", "-cpu", "host", "-smp", "2"]
+    return ["-accel", "tcg,tb-size=1024", "-cpu", "max,la57=off,avx=off,avx2=off", "-smp", "1"]
+
+
+def _serial(volume_id: str) -> str:
+    """Return the serial number that a volume's disk has: its id without the dash."""
+    return volume_id.replace("-", "")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,215 @@
+"""The life of one server: what `cdk deploy -c instanceType=t3.small` brings to run.
+
+One machine after the other is booted from the user data exactly as the deployed launch template
+holds it; the tests follow it through its days, in order.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from tests.cloud.cdk import Cdk
+from tests.cloud.moto_server import MotoServer
+
+from .rig import Rig
+from .server import Server
+
+CHROMA_PROCESS = "docker inspect --format '{{.State.Pid}}' chroma"
+
+
+@pytest.fixture(scope="module")
+def server(rig: Rig, account: MotoServer, cdk: Cdk) -> Iterator[Server]:
+    outputs = cdk.deploy({"instanceType": "t3.small", "stackName": "Life"})
+    server = Server(rig, account, "Life")
+    assert outputs["VolumeId"] == server.settings["VOLUME"]
+    server.boot()
+    yield server
+    server.machine.terminate()
+
+
+def until(true: Callable[[], object], seconds: float) -> float:
+    """Waits, and returns for how long."""
+    start = time.monotonic()
+    while not true():
+        assert time.monotonic() - start < seconds
+        time.sleep(0.5)
+    return time.monotonic() - start
+
+
+def answers(server: Server) -> bool:
+    try:
+        return server.status(path="/heartbeat") == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_the_machine_signals_success_after_it_took_its_address(rig: Rig, server: Server) -> None:
+    signal = server.machine.wait_for_signal()
+    print(f"boot to signal: {signal.at - server.machine.started_at:.0f} s")
+    assert signal.status == "SUCCESS", server.machine.console[-6000:]
+    assert signal.unique_id == server.machine.instance_id
+    assert (signal.stack, signal.resource) == ("Life", server.settings["GROUP"])
+    [taken] = rig.aws.calls_of("AssociateAddress")
+    assert taken.parameters["AllocationId"] == server.settings["ADDRESS"]
+    assert taken.at < signal.at
+
+
+def test_a_request_without_the_token_is_refused(server: Server) -> None:
+    assert server.status() == 401
+    assert server.status({"Authorization": "Bearer wrong"}) == 401
+
+
+def test_a_real_client_adds_and_queries(server: Server) -> None:
+    server.use_with_token(add=100)
+
+
+def test_the_data_is_on_the_volume_and_nothing_else_can_be_written(server: Server) -> None:
+    run = server.machine.run
+    assert run("findmnt -no SOURCE /var/lib/chroma").stdout.startswith("/dev/nvme1")
+    assert run("test -s /var/lib/chroma/data/chroma.sqlite3").returncode == 0
+    assert run("docker inspect --format '{{.HostConfig.ReadonlyRootfs}}' chroma").stdout == "true\n"
+    mounts = run("docker inspect --format '{{range .Mounts}}{{.Source}} {{end}}' chroma").stdout
+    volume = {"/var/lib/chroma/data", "/var/lib/chroma/tmp"}
+    assert set(mounts.split()) == {*volume, "/dev/null"}
+
+
+def test_the_container_has_no_privileges(server: Server) -> None:
+    status = server.machine.run(f"cat /proc/$({CHROMA_PROCESS})/status").stdout
+    fields = dict(line.split(":\t", 1) for line in status.splitlines())
+    assert fields["Uid"].split() == ["10001"] * 4
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
+    assert fields["NoNewPrivs"] == "1"
+
+
+def test_chroma_listens_on_loopback_only(server: Server) -> None:
+    listening = server.machine.run("ss -Hltn | awk '{print $4}'").stdout.split()
+    assert "127.0.0.1:8001" in listening
+    assert {address for address in listening if address.endswith(":8001")} == {"127.0.0.1:8001"}
+
+
+def test_the_metadata_service_does_not_answer_into_the_container(server: Server) -> None:
+    ask = "curl -s -o /dev/null -w '%{http_code}' --max-time 5 http://169.254.169.254/latest/"
+    assert server.machine.run(ask).stdout == "401"
+    inside = server.machine.run(f"nsenter --net --target $({CHROMA_PROCESS}) {ask}")
+    assert inside.stdout == "000"
+
+
+def test_the_credential_is_nowhere_on_the_machine(server: Server) -> None:
+    token = server.credential
+    texts = {
+        "journal": "journalctl --no-pager --all --output=export",
+        "arguments": "cat /proc/[0-9]*/cmdline",
+        "container": "docker inspect chroma; docker image inspect chroma-server",
+        "environment": f"cat /proc/$({CHROMA_PROCESS})/environ",
+    }
+    for place, command in texts.items():
+        output = server.machine.run(command).stdout
+        assert output
+        assert token not in output, place
+    assert token not in server.machine.console
+    assert token not in server.user_data
+    # The pattern travels in base64, so that the search does not find itself.
+    pattern = base64.b64encode(token.encode()).decode()
+    folders = "/etc /opt /root /run /tmp /usr/local /var"
+    search = f"grep -rlIF -f <(base64 -d <<<{pattern}) --exclude-dir=docker {folders}"
+    assert server.machine.run(search).stdout == ""
+
+
+def test_the_digests_are_for_root_and_the_door_alone(server: Server) -> None:
+    stat = server.machine.run("stat -c '%a %U %G' /etc/chroma/credentials").stdout.split()
+    assert stat == ["640", "root", "haproxy"]
+
+
+def test_a_changed_credential_is_taken_up_within_a_minute(server: Server) -> None:
+    before = {"Authorization": f"Bearer {server.credential}"}
+    server.account.client("secretsmanager").put_secret_value(
+        SecretId=server.settings["AUTH_SECRET"], SecretString="another-token"
+    )
+    after = {"Authorization": "Bearer another-token"}
+    # Each call of `aws` takes 12 seconds here, and 1 on a t3.small.
+    waited = until(lambda: server.status(after) == 200, 120)
+    print(f"credential taken up after {waited:.0f} s")
+    assert server.status(before) == 200
+    server.use_with_token()
+
+
+def test_a_killed_chroma_is_back_with_every_record(server: Server) -> None:
+    server.machine.run(f"kill -9 $({CHROMA_PROCESS})")
+    waited = until(lambda: answers(server), 60)
+    print(f"killed to answer: {waited:.1f} s")
+    server.use_with_token(add=50)
+
+
+def test_after_a_reboot_the_server_is_back_with_every_record(server: Server) -> None:
+    server.machine.reboot()
+    waited = until(lambda: answers(server), 240)
+    print(f"reboot to answer: {waited:.0f} s")
+    server.use_with_token(add=50)
+    assert server.status() == 401
+
+
+def test_chroma_does_not_start_on_an_unmounted_volume(server: Server) -> None:
+    # Unmounting stops Chroma, and what asks for Chroma mounts the volume first.
+    run = server.machine.run
+    assert run("systemctl stop var-lib-chroma.mount").returncode == 0
+    assert run("systemctl is-active chroma.service").stdout.strip() != "active"
+    run("systemctl mask --runtime var-lib-chroma.mount; systemctl start chroma.service")
+    assert run("systemctl is-active chroma.service").stdout.strip() != "active"
+    run("systemctl unmask --runtime var-lib-chroma.mount; systemctl start chroma.service")
+    until(lambda: answers(server), 120)
+    server.use_with_token()
+
+
+def test_a_power_cut_costs_no_acknowledged_record(server: Server) -> None:
+    server.use_with_token(add=50)
+    server.machine.power_cut()
+    server.machine.start()
+    waited = until(lambda: answers(server), 240)
+    print(f"power cut to answer: {waited:.0f} s")
+    server.use_with_token()
+
+
+def test_another_machine_takes_over_while_the_registry_is_away(rig: Rig, server: Server) -> None:
+    """A new root disk, the same data disk. The old machine holds the volume for a while."""
+    until(lambda: server.machine.run("test -s /var/lib/chroma/image.name").returncode == 0, 120)
+    old = server.machine
+    old.terminate(hold=150)
+    rig.registry.reachable = False
+    try:
+        machine = server.boot()
+        signal = machine.wait_for_signal(900)
+    finally:
+        rig.registry.reachable = True
+    print(f"replacement: boot to signal {signal.at - machine.started_at:.0f} s")
+    assert (signal.status, signal.unique_id) == ("SUCCESS", machine.instance_id)
+    assert "VolumeInUse" in machine.console
+    assert "taking the one kept on the volume" in machine.console
+    server.use_with_token(add=50)
+
+
+def test_a_server_that_hangs_is_started_again(server: Server) -> None:
+    """It answers nothing, but does not end either."""
+    run = server.machine.run
+    # As if it had been up for long: five minutes are granted to a start.
+    run("sed -i 's/^START=.*/START=0/; s/^UP_TO_RESTART=.*/UP_TO_RESTART=2/' /opt/chroma/watch")
+    before = run(CHROMA_PROCESS).stdout
+    run("kill -STOP $(docker top chroma -eo pid | tail -n +2)")
+    waited = until(lambda: run(CHROMA_PROCESS).stdout not in ("", before), 300)
+    until(lambda: answers(server), 120)
+    print(f"hung to answer: {waited:.0f} s")
+    server.use_with_token()
+
+
+def test_a_machine_that_cannot_be_helped_asks_to_be_replaced(rig: Rig, server: Server) -> None:
+    run = server.machine.run
+    run("sed -i 's/^UP_TO_REPLACEMENT=.*/UP_TO_REPLACEMENT=1/' /opt/chroma/watch")
+    run("systemctl stop chroma.service")
+    until(lambda: rig.aws.calls_of("SetInstanceHealth"), 180)
+    [call, *_] = rig.aws.calls_of("SetInstanceHealth")
+    assert call.parameters["InstanceId"] == server.machine.instance_id
+    assert call.parameters["HealthStatus"] == "Unhealthy"

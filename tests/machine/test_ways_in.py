@@ -1,0 +1,116 @@
+"""The other ways in: the published template, the other modes, the old generation of Chroma."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from chroma_stack.template import main as write_template
+from tests.cloud.cdk import Cdk
+from tests.cloud.moto_server import MotoServer
+from tests.host.chroma_servers import LAST_PYTHON
+from tests.host.collector import Collector
+from tests.host.programs import wait_until
+
+from .rig import Rig
+from .server import Server
+
+TEAM = "a-team's-key"
+NAME = "otel.rig.test"
+
+
+@pytest.fixture(scope="module")
+def collector(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """A collector outside the machine, with a certificate that the machine trusts."""
+    folder = tmp_path_factory.mktemp("collector")
+    rig.authority.server_context(folder, NAME)
+    pair = ((folder / f"{NAME}.key").read_bytes(), (folder / f"{NAME}.crt").read_bytes())
+    collector = Collector(grpc.ssl_server_credentials([pair]))
+    yield collector
+    collector.close()
+
+
+def test_the_documented_commands_bring_a_server_with_its_token_and_its_traces(
+    rig: Rig, account: MotoServer, collector: Collector, tmp_path: Path
+) -> None:
+    write_template(str(tmp_path / "chroma.cf.json"))
+    parameters = {
+        "ChromaServerAuthCredentials": "test-token",
+        "ChromaServerAuthProvider": "chromadb.auth.token_authn.TokenAuthenticationServerProvider",
+        "ChromaAuthTokenTransportHeader": "X-Chroma-Token",
+        "ChromaOtelCollectionEndpoint": NAME,
+        "ChromaOtelServiceName": "chromadb",
+        "ChromaOtelCollectionHeaders": repr({"x-honeycomb-team": TEAM}),
+        "ChromaOtelGranularity": "all",
+    }
+    account.client("cloudformation").create_stack(
+        StackName="my-chroma-stack",
+        TemplateBody=(tmp_path / "chroma.cf.json").read_text(),
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[
+            {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
+        ],
+    )
+    server = Server(rig, account, "my-chroma-stack")
+    # The name stands for this computer inside the machine, which has the registry at 443.
+    user_data = server.user_data.replace(
+        f"\nOTEL_ENDPOINT={NAME}\n", f"\nOTEL_ENDPOINT={NAME}:4317\n"
+    )
+    machine = server.boot(user_data, reachable={4317: collector.port})
+    try:
+        signal = machine.wait_for_signal()
+        assert signal.status == "SUCCESS", machine.console[-6000:]
+        assert server.status({"Authorization": "Bearer test-token"}) == 401
+        assert server.settings["AUTH_TOKEN_HEADER"] == "X-Chroma-Token"
+        server.use(
+            50,
+            provider="token_authn.TokenAuthClientProvider",
+            credential="test-token",
+            header="X-Chroma-Token",
+        )
+        wait_until(collector.names, "spans arrive", 60)
+        assert collector.services == {"chromadb"}
+        assert {headers["x-honeycomb-team"] for headers in collector.headers} == {TEAM}
+        for place in (
+            "journalctl --no-pager --all --output=export",
+            "cat /proc/[0-9]*/cmdline",
+            "docker inspect chroma",
+        ):
+            output = machine.run(place).stdout
+            assert output
+            assert TEAM not in output
+        assert TEAM not in machine.console + user_data
+    finally:
+        machine.terminate()
+
+
+def test_the_old_generation_hands_its_data_to_the_new_one_in_place(
+    rig: Rig, account: MotoServer, cdk: Cdk
+) -> None:
+    """0.6.3 with a user and a password, then 1.5.9 without authentication."""
+    rig.registry.offer(LAST_PYTHON)
+    context = {"stackName": "Old", "chromaVersion": LAST_PYTHON, "auth": "basic"}
+    cdk.deploy(context)
+    server = Server(rig, account, "Old", gib=3)
+    machine = server.boot()
+    signal = machine.wait_for_signal(900)
+    assert signal.status == "SUCCESS", machine.console[-6000:]
+    assert server.status() == 401
+    way = {"provider": "basic_authn.BasicAuthClientProvider", "credential": server.credential}
+    server.use(100, client=LAST_PYTHON, **way)
+    machine.terminate()
+
+    cdk.deploy({"stackName": "Old", "auth": "none"})
+    server.user_data = account.launched_user_data("Old")
+    machine = server.boot()
+    try:
+        signal = machine.wait_for_signal()
+        assert signal.status == "SUCCESS", machine.console[-6000:]
+        assert server.status() == 200
+        server.use(50)
+        assert machine.run("cat /var/lib/chroma/version").stdout == "1.5.9\n"
+    finally:
+        machine.terminate()
