@@ -370,6 +370,7 @@ class PublishedTemplate(cdk.Stack):
         route = own_subnet.node.find_child("DefaultRoute")
         assert isinstance(route, ec2.CfnRoute)
         own_subnet_id = cdk.Fn.select(0, [own_subnet.subnet_id, route.ref])
+        empty, restored = self._volumes(zone)
         self.server = ChromaServer(
             self,
             "Chroma",
@@ -396,7 +397,12 @@ class PublishedTemplate(cdk.Stack):
                 self, "KeyPair", _either(self.has_key_name, self.key_name, cdk.Aws.NO_VALUE)
             ),
             version=version.ChromaVersion.of(self.chroma_version.value_as_string),
-            volume=self._volume(zone),
+            volume=ec2.Volume.from_volume_attributes(
+                self,
+                "Volume",
+                volume_id=_either(self.has_snapshot, restored.volume_id, empty.volume_id),
+                availability_zone=zone,
+            ),
             auth=_ParameterAuth(
                 AuthMode.TOKEN,
                 provider_given=self.has_auth,
@@ -412,11 +418,14 @@ class PublishedTemplate(cdk.Stack):
                 header_text=self.otel_headers,
             ),
         )
+        storage.DailyBackup(
+            self.server, volumes=[empty, restored], retention=storage.DEFAULT_BACKUP_RETENTION
+        )
         self.server.connections.allow_default_port_from(
             ec2.Peer.ipv4(self.allowed_cidr.value_as_string), "Clients of Chroma"
         )
 
-    def _volume(self, zone: str) -> ec2.IVolume:
+    def _volumes(self, zone: str) -> tuple[storage.DataVolume, storage.DataVolume]:
         """Two volumes, of which the parameters choose one: CloudFormation cannot change a
         volume's snapshot, and the old data must not go before the new volume is in use."""
         volumes = {}
@@ -436,17 +445,7 @@ class PublishedTemplate(cdk.Stack):
             )
             cdk.Tags.of(scope).add("Name", f"{cdk.Aws.STACK_NAME}/Chroma", priority=150)
             _under(condition, volumes[name])
-        storage.DailyBackup(
-            self, volumes=list(volumes.values()), retention=storage.DEFAULT_BACKUP_RETENTION
-        )
-        return ec2.Volume.from_volume_attributes(
-            self,
-            "Volume",
-            volume_id=_either(
-                self.has_snapshot, volumes["Restored"].volume_id, volumes["Empty"].volume_id
-            ),
-            availability_zone=zone,
-        )
+        return volumes["Empty"], volumes["Restored"]
 
     def _add_outputs(self) -> None:
         for name, output in outputs.of(self.server).items():

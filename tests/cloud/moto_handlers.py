@@ -19,6 +19,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from moto.autoscaling.models import FakeAutoScalingGroup
@@ -46,6 +47,8 @@ def install() -> None:
         remembered.cache_clear()
     parsing.resource_class_from_type = _known_class
     models.ResourceMap = Resources  # type: ignore[attr-defined]
+    models.CloudFormationBackend.validate_template = _validate  # type: ignore[method-assign]
+    models.ChangeSet.apply = _apply  # type: ignore[method-assign]
     Instance.terminate = _terminate  # type: ignore[method-assign]
     FakeAutoScalingGroup.image_id = property(_launched_image)  # type: ignore[assignment]
     ElasticAddress.has_cfn_attr = classmethod(_has_address_attribute)  # type: ignore[assignment,method-assign]
@@ -61,6 +64,25 @@ def _known_class(resource_type: str) -> type[CloudFormationModel]:
 
 def _nobody(does: str, resource_type: str) -> ValidationError:
     return ValidationError(message=f"neither moto nor moto_handlers.py {does} {resource_type}")
+
+
+_moto_apply = models.ChangeSet.apply
+
+
+def _apply(self: models.ChangeSet) -> None:
+    """Carries out a change set; moto leaves the outputs as they were before."""
+    _moto_apply(self)
+    self.stack.output_map = self.stack._create_output_map()
+
+
+def _validate(self: models.CloudFormationBackend, template: str) -> list[Any]:
+    """Refuses what is no template. moto asks cfn-lint, takes a warning for a refusal, and leaves a file behind."""
+    try:
+        if "Resources" in json.loads(template):
+            return []
+    except ValueError:
+        pass
+    return [SimpleNamespace(message="Template format error")]
 
 
 # --- EC2's own doing -------------------------------------------------------------------------------------------------
@@ -156,6 +178,8 @@ class Secret(CloudFormationModel):
         secretsmanager_backends[account_id][region_name].update_secret(
             original_resource.physical_resource_id,
             secret_string=cls._string(cloudformation_json["Properties"], account_id, region_name),
+            # Without one moto takes the new value for another secret of the same name.
+            client_request_token=secrets.token_hex(16),
         )
         return original_resource
 
@@ -468,6 +492,10 @@ class Resources(parsing.ResourceMap):
         wanted = self._wanted()
         for name in reversed(_by_dependency(wanted)):
             self._remove(name, wanted[name])
+
+    def values(self) -> Any:
+        """What was made; moto adds nothing for each resource whose condition does not hold."""
+        return [made for made in super().values() if made is not None]
 
     def _wanted(self) -> dict[str, Any]:
         """The declared resources whose condition holds."""

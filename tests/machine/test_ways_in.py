@@ -74,6 +74,16 @@ def test_the_documented_commands_bring_a_server_with_its_token_and_its_traces(
         wait_until(collector.names, "spans arrive", 60)
         assert collector.services == {"chromadb"}
         assert {headers["x-honeycomb-team"] for headers in collector.headers} == {TEAM}
+        # Changed headers are taken up every ten minutes; here at once.
+        account.client("secretsmanager").put_secret_value(
+            SecretId=server.settings["OTEL_HEADERS_SECRET"],
+            SecretString="x-honeycomb-team=another-team",
+        )
+        assert machine.run("systemctl start chroma-traces.service").returncode == 0
+        collector.clear()
+        server.status({"X-Chroma-Token": "test-token"})
+        wait_until(collector.names, "spans arrive with new headers", 60)
+        assert {headers["x-honeycomb-team"] for headers in collector.headers} == {"another-team"}
         for place in (
             "journalctl --no-pager --all --output=export",
             "cat /proc/[0-9]*/cmdline",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 Body = dict[str, Any]
@@ -51,12 +52,28 @@ def _allowed(parameter: Body, value: str) -> bool:
     return re.fullmatch(parameter["AllowedPattern"], value) is not None
 
 
+_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "Fn::Not": lambda it: not it[0],
+    "Fn::Or": any,
+    "Fn::Equals": lambda it: it[0] == it[1],
+    "Fn::Contains": lambda it: it[1] in it[0],
+    "Fn::Split": lambda it: it[1].split(it[0]),
+    # From a list that is known; not from the zones of the region.
+    "Fn::Select": lambda it: it[1][int(it[0])] if isinstance(it[1], list) else {"Fn::Select": it},
+}
+
+
 class _Evaluation:
     """Carries out the functions in a part of a template."""
 
     def __init__(self, template: Body, given: dict[str, str]) -> None:
-        defaults = {name: str(it["Default"]) for name, it in template["Parameters"].items()}
-        self._values = defaults | given
+        parameters = template["Parameters"]
+        texts = {name: it["Default"] for name, it in parameters.items()} | given
+        self._values = {
+            name: int(text) if parameters[name]["Type"] == "Number" else text
+            for name, text in texts.items()
+            if name in parameters
+        }
         self._conditions = template["Conditions"]
 
     def condition(self, name: str) -> bool:
@@ -76,19 +93,7 @@ class _Evaluation:
             if name == "Fn::If":
                 condition, if_true, if_false = argument
                 return self(if_true if self.condition(condition) else if_false)
-            if name in self._functions:
-                return self._functions[name](self(argument))
+            if name in _FUNCTIONS:
+                return _FUNCTIONS[name](self(argument))
         evaluated = {name: self(value) for name, value in part.items()}
         return {name: it for name, it in evaluated.items() if it != {"Ref": "AWS::NoValue"}}
-
-    _functions = {
-        "Fn::Not": lambda it: not it[0],
-        "Fn::Or": any,
-        "Fn::Equals": lambda it: it[0] == it[1],
-        "Fn::Contains": lambda it: it[1] in it[0],
-        "Fn::Split": lambda it: it[1].split(it[0]),
-        # From a list that is known; not from the zones of the region.
-        "Fn::Select": lambda it: (
-            it[1][int(it[0])] if isinstance(it[1], list) else {"Fn::Select": it}
-        ),
-    }

@@ -1,0 +1,527 @@
+"""The published template by the real `aws` command line: the commands of Chroma's documentation, word by word, with the
+template where `python -m chroma_stack.publish` puts it.
+
+CloudFormation's own refusals (patterns, rules, capabilities) are not here, since moto accepts everything:
+`tests/unit/test_published_template.py` has them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+import chroma_stack.publish
+from chroma_stack import template
+from tests.cloud.moto_server import MotoServer
+from tests.cloud.test_deploy import inventory
+
+PROJECT = Path(__file__).parents[2]
+BUCKET = "templates"
+PUBLISH = "python -m chroma_stack.publish"
+STACK = "my-chroma-stack"
+CREATE = f"aws cloudformation create-stack --stack-name {STACK} --template-url URL --capabilities CAPABILITY_IAM"
+TOKEN_PROVIDER = "chromadb.auth.token_authn.TokenAuthenticationServerProvider"
+SETTINGS = {
+    "CustomStack": (
+        "ParameterKey=KeyName,ParameterValue=mykey ParameterKey=InstanceType,ParameterValue=m5.4xlarge"
+    ),
+    "TokenStack": (
+        'ParameterKey=ChromaServerAuthCredentials,ParameterValue="test-token" '
+        f'ParameterKey=ChromaServerAuthProvider,ParameterValue="{TOKEN_PROVIDER}" '
+        'ParameterKey=ChromaAuthTokenTransportHeader,ParameterValue="X-Chroma-Token"'
+    ),
+    # Chroma's documentation has {'x-honeycomb-team': 'abc'} here, see the test of it.
+    "TraceStack": (
+        'ParameterKey=ChromaOtelCollectionEndpoint,ParameterValue="api.honeycomb.com" '
+        'ParameterKey=ChromaOtelServiceName,ParameterValue="chromadb" '
+        "ParameterKey=ChromaOtelCollectionHeaders,ParameterValue=x-honeycomb-team=abc "
+        'ParameterKey=ChromaOtelGranularity,ParameterValue="all"'
+    ),
+}
+"""What the documentation gives after `--parameters`, by the stacks that are made of it here."""
+
+
+class CommandError(Exception):
+    """A command ended with an error; the message holds all it said."""
+
+
+def run(aws: MotoServer, command: str, **environment: str) -> str:
+    """What a shell command writes that a user copied."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=PROJECT,
+        env=kept | aws.environment | environment | {"PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise CommandError(done.stdout)
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What there is of a stack."""
+
+    outputs: dict[str, str]
+    instance: Any
+    settings: dict[str, str]
+    """What the machine is told."""
+
+    volume: Any
+    addresses: list[str]
+    open_ports: set[tuple[int, str]]
+    secrets: list[str]
+
+    @classmethod
+    def record(cls, aws: MotoServer, stack: str = STACK) -> Deployed:
+        described = run(
+            aws,
+            f"aws cloudformation describe-stacks --stack-name {stack} --query 'Stacks[0].Outputs'",
+        )
+        outputs = {it["OutputKey"]: it["OutputValue"] for it in json.loads(described)}
+        user_data = aws.launched_user_data(stack)
+        lines = user_data.split("<<'END_OF_SETTINGS'\n")[1].split("\nEND_OF_SETTINGS\n")[0]
+        secret_store = aws.client("secretsmanager")
+        return cls(
+            outputs=outputs,
+            instance=aws.group_instance(stack),
+            settings=dict(line.split("=", 1) for line in lines.split("\n")),
+            volume=aws.volume(outputs["VolumeId"]),
+            addresses=aws.physical_ids(stack, "AWS::EC2::EIP"),
+            open_ports=aws.open_ports(stack),
+            secrets=[
+                secret_store.get_secret_value(SecretId=arn)["SecretString"]
+                for arn in aws.physical_ids(stack, "AWS::SecretsManager::Secret")
+            ],
+        )
+
+
+@pytest.fixture(scope="module")
+def publish_says(aws: MotoServer) -> str:
+    """What the publishing into an empty bucket writes."""
+    aws.client("s3").create_bucket(Bucket=BUCKET)
+    return run(aws, f"{PUBLISH} --bucket {BUCKET}")
+
+
+@pytest.fixture(scope="module")
+def url(aws: MotoServer, publish_says: str) -> str:
+    """Where the latest template is."""
+    [found] = [word for word in publish_says.split() if word.endswith(f"latest/{template.NAME}")]
+    return found
+
+
+@pytest.fixture(scope="module")
+def file(aws: MotoServer, url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template, downloaded."""
+    path = tmp_path_factory.mktemp("template") / template.NAME
+    run(aws, f"aws s3 cp {url.replace(aws.endpoint + '/', 's3://')} {path}")
+    return path
+
+
+# --- creating ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def untouched(aws: MotoServer, url: str) -> dict[str, set[str]]:
+    """What is in the account before anyone deployed to it."""
+    return inventory(aws)
+
+
+@pytest.fixture(scope="module")
+def first(aws: MotoServer, url: str, untouched: object) -> Deployed:
+    """The documented command as it stands."""
+    run(aws, CREATE.replace("URL", url))
+    return Deployed.record(aws)
+
+
+@pytest.fixture(scope="module")
+def others(aws: MotoServer, url: str, first: Deployed) -> dict[str, Deployed]:
+    """The documented commands with parameters, each as a stack of its own."""
+    made = {}
+    for stack, settings in SETTINGS.items():
+        run(aws, f"{CREATE} --parameters {settings}".replace("URL", url).replace(STACK, stack))
+        made[stack] = Deployed.record(aws, stack)
+    return made
+
+
+def test_the_documented_command_makes_a_server_that_anyone_may_use_and_says_so(
+    first: Deployed,
+) -> None:
+    assert first.instance["InstanceType"] == "t3.small"
+    assert first.addresses == [first.outputs["ServerIp"]]
+    assert first.outputs["ServerUrl"] == f"http://{first.outputs['ServerIp']}:8000"
+    assert first.outputs["Authentication"].startswith("nothing: whoever reaches port 8000")
+    assert "CredentialCommand" not in first.outputs
+    assert first.open_ports == {(8000, "0.0.0.0/0")}
+    assert first.settings["AUTH"] == "none"
+    assert first.settings["STACK"] == STACK
+    assert first.settings["IMAGE"] == "ghcr.io/chroma-core/chroma:1.5.9"
+    assert first.settings["VOLUME"] == first.outputs["VolumeId"]
+    assert first.settings["OTEL_ENDPOINT"] == ""
+    assert first.secrets == []
+
+
+def test_the_data_is_on_an_encrypted_volume_of_its_own(first: Deployed) -> None:
+    volume = first.volume
+    assert (volume["VolumeType"], volume["Encrypted"], volume["Size"]) == ("gp3", True, 24)
+    assert "SnapshotId" not in volume or not volume["SnapshotId"]
+
+
+def test_type_and_key_are_those_of_the_parameters(
+    aws: MotoServer, first: Deployed, others: dict[str, Deployed]
+) -> None:
+    assert others["CustomStack"].instance["InstanceType"] == "m5.4xlarge"
+    for stack, key in (("CustomStack", "mykey"), (STACK, None)):
+        launch = aws.launch_template_version(stack)["LaunchTemplateData"]
+        assert launch.get("KeyName") == key
+
+
+def test_a_credential_is_in_a_secret_that_an_output_tells_how_to_read(
+    aws: MotoServer, others: dict[str, Deployed]
+) -> None:
+    made = others["TokenStack"]
+    assert made.secrets == ["test-token"]
+    assert run(aws, made.outputs["CredentialCommand"]).strip() == "test-token"
+    assert made.outputs["Authentication"] == "X-Chroma-Token: TOKEN"
+    assert made.settings["AUTH"] == "token"
+    assert made.settings["AUTH_TOKEN_HEADER"] == "X-Chroma-Token"
+    assert made.settings["AUTH_SECRET"] in made.outputs["CredentialCommand"]
+    assert "test-token" not in aws.launched_user_data("TokenStack")
+
+
+def test_the_settings_of_traces_reach_the_machine(others: dict[str, Deployed]) -> None:
+    made = others["TraceStack"]
+    assert made.secrets == ["x-honeycomb-team=abc"]
+    assert made.settings["OTEL_ENDPOINT"] == "api.honeycomb.com"
+    assert made.settings["OTEL_SERVICE_NAME"] == "chromadb"
+    assert made.settings["OTEL_GRANULARITY"] == "all"
+    assert ":secret:" in made.settings["OTEL_HEADERS_SECRET"]
+
+
+def test_the_headers_as_chroma_documents_them_are_refused_by_the_aws_command_line_itself(
+    aws: MotoServer, url: str, others: object
+) -> None:
+    as_documented = (
+        """ParameterKey=ChromaOtelCollectionHeaders,ParameterValue="{'x-honeycomb-team': 'abc'}" """
+    )
+    with pytest.raises(CommandError, match="Error parsing parameter '--parameters'"):
+        run(aws, f"{CREATE} --parameters {as_documented}".replace("URL", url))
+    in_quotes = """ParameterKey=ChromaOtelCollectionHeaders,ParameterValue='"{'"'x-honeycomb-team': 'abc'"'}"' """
+    run(aws, f"{CREATE} --parameters {in_quotes}".replace("URL", url).replace(STACK, "Quoted"))
+    assert Deployed.record(aws, "Quoted").secrets == ["{'x-honeycomb-team': 'abc'}"]
+
+
+def test_the_template_may_be_given_as_a_file_and_live_in_a_network_that_is_there(
+    aws: MotoServer, file: Path, others: object
+) -> None:
+    subnet = aws.client("ec2").describe_subnets()["Subnets"][0]
+    before = inventory(aws)
+    run(
+        aws,
+        f"aws cloudformation create-stack --stack-name InTheirs --template-body file://{file} "
+        f"--capabilities CAPABILITY_IAM --parameters ParameterKey=VpcId,ParameterValue={subnet['VpcId']} "
+        f"ParameterKey=SubnetId,ParameterValue={subnet['SubnetId']} "
+        f"ParameterKey=AvailabilityZone,ParameterValue={subnet['AvailabilityZone']}",
+    )
+    made = Deployed.record(aws, "InTheirs")
+    assert made.instance["SubnetId"] == subnet["SubnetId"]
+    assert made.volume["AvailabilityZone"] == subnet["AvailabilityZone"]
+    after = inventory(aws)
+    assert {name for name in after if after[name] != before[name]}.isdisjoint(
+        {"vpcs", "subnets", "gateways", "route tables"}
+    )
+
+
+# --- updating ---------------------------------------------------------------------------------------------------------
+
+UPDATE = f"aws cloudformation update-stack --stack-name {STACK} --use-previous-template --capabilities CAPABILITY_IAM"
+
+
+@pytest.fixture(scope="module")
+def again(aws: MotoServer, url: str, others: object) -> Deployed:
+    """The same template with the same parameters."""
+    command = f"aws cloudformation update-stack --stack-name {STACK} --template-url {url}"
+    run(aws, f"{command} --capabilities CAPABILITY_IAM")
+    return Deployed.record(aws)
+
+
+@pytest.fixture(scope="module")
+def changed(aws: MotoServer, again: Deployed) -> Deployed:
+    """Another type, another release, and a credential."""
+    settings = (
+        "ParameterKey=InstanceType,ParameterValue=t4g.small ParameterKey=ChromaVersion,ParameterValue=1.5.8 "
+        "ParameterKey=ChromaServerAuthCredentials,ParameterValue=first-token "
+        f"ParameterKey=ChromaServerAuthProvider,ParameterValue={TOKEN_PROVIDER}"
+    )
+    run(aws, f"{UPDATE} --parameters {settings}")
+    return Deployed.record(aws)
+
+
+@pytest.fixture(scope="module")
+def rotated(aws: MotoServer, file: Path, changed: Deployed) -> Deployed:
+    """Another credential, by the command that leaves all other parameters as they are."""
+    run(
+        aws,
+        f"aws cloudformation deploy --stack-name {STACK} --template-file {file} "
+        "--capabilities CAPABILITY_IAM --parameter-overrides ChromaServerAuthCredentials=second-token",
+    )
+    return Deployed.record(aws)
+
+
+@pytest.fixture(scope="module")
+def snapshot(aws: MotoServer, rotated: Deployed) -> str:
+    """A snapshot of the data."""
+    command = "aws ec2 create-snapshot --query SnapshotId --output text --volume-id "
+    return run(aws, command + rotated.outputs["VolumeId"]).strip()
+
+
+@pytest.fixture(scope="module")
+def restored(aws: MotoServer, file: Path, snapshot: str) -> Deployed:
+    """The same server, started from that snapshot."""
+    run(
+        aws,
+        f"aws cloudformation deploy --stack-name {STACK} --template-file {file} "
+        f"--capabilities CAPABILITY_IAM --parameter-overrides SnapshotId={snapshot}",
+    )
+    return Deployed.record(aws)
+
+
+def test_an_update_without_changes_touches_nothing(first: Deployed, again: Deployed) -> None:
+    assert again == first
+
+
+def test_an_update_does_what_it_says_and_keeps_data_and_address(
+    first: Deployed, changed: Deployed
+) -> None:
+    assert changed.instance["InstanceId"] != first.instance["InstanceId"]
+    assert changed.instance["InstanceType"] == "t4g.small"
+    assert changed.instance["Architecture"] == "arm64" != first.instance["Architecture"]
+    assert changed.settings["IMAGE"].endswith(":1.5.8")
+    assert changed.settings["AUTH"] == "token"
+    assert changed.secrets == ["first-token"]
+    assert changed.volume["VolumeId"] == first.volume["VolumeId"]
+    assert changed.addresses == first.addresses
+
+
+def test_another_credential_is_given_to_the_running_machine(
+    changed: Deployed, rotated: Deployed
+) -> None:
+    assert rotated.secrets == ["second-token"]
+    assert rotated.instance["InstanceId"] == changed.instance["InstanceId"]
+    assert rotated.settings == changed.settings
+
+
+def test_a_snapshot_replaces_the_volume_and_the_replaced_one_leaves_a_last_snapshot(
+    aws: MotoServer, rotated: Deployed, restored: Deployed, snapshot: str
+) -> None:
+    assert restored.volume["SnapshotId"] == snapshot
+    assert restored.volume["Encrypted"]
+    assert restored.settings["VOLUME"] == restored.volume["VolumeId"] != rotated.volume["VolumeId"]
+    assert restored.addresses == rotated.addresses
+    assert restored.secrets == rotated.secrets
+    assert rotated.volume["VolumeId"] not in inventory(aws)["volumes"]
+    assert len(aws.snapshots(rotated.volume["VolumeId"])) == 2
+
+
+def test_a_new_stack_starts_from_a_snapshot_too(
+    aws: MotoServer, url: str, restored: Deployed, snapshot: str
+) -> None:
+    settings = f"--parameters ParameterKey=SnapshotId,ParameterValue={snapshot}"
+    run(aws, f"{CREATE} {settings}".replace("URL", url).replace(STACK, "Restored"))
+    made = Deployed.record(aws, "Restored")
+    assert made.volume["SnapshotId"] == snapshot
+    assert made.volume["VolumeId"] != restored.volume["VolumeId"]
+
+
+def test_delete_stack_leaves_a_last_snapshot_of_the_data_and_nothing_else(
+    aws: MotoServer, restored: Deployed, untouched: dict[str, set[str]]
+) -> None:
+    for stack in aws.stacks():
+        if stack != STACK:
+            aws.client("cloudformation").delete_stack(StackName=stack)
+    run(aws, f"aws cloudformation delete-stack --stack-name {STACK}")
+    assert aws.stacks() == {}
+    assert inventory(aws) == untouched
+    [last] = aws.snapshots(restored.volume["VolumeId"])
+    assert last["VolumeSize"] == restored.volume["Size"]
+
+
+# --- publishing -------------------------------------------------------------------------------------------------------
+
+KEYS = [
+    f"cloudformation/{folder}/{template.NAME}" for folder in (chroma_stack.__version__, "latest")
+]
+
+
+@pytest.fixture
+def publish(
+    aws: MotoServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Runs the command line of `chroma_stack.publish` in this process, and returns what it says."""
+
+    def run_it(*options: str, **environment: str) -> str:
+        for name, value in (aws.environment | environment).items():
+            monkeypatch.setenv(name, value)
+        boto3.setup_default_session()  # which reads them
+        try:
+            chroma_stack.publish.main(options)
+        except SystemExit as end:
+            raise CommandError(end.code) from None
+        return capsys.readouterr().out
+
+    return run_it
+
+
+def contents(aws: MotoServer, bucket: str) -> dict[str, bytes]:
+    """All objects of a bucket."""
+    s3 = aws.client("s3")
+    listed = s3.list_objects_v2(Bucket=bucket).get("Contents", [])
+    return {it["Key"]: s3.get_object(Bucket=bucket, Key=it["Key"])["Body"].read() for it in listed}
+
+
+@pytest.fixture
+def bucket(aws: MotoServer, request: pytest.FixtureRequest) -> str:
+    """An empty bucket of the test's own."""
+    name = re.sub("[^a-z0-9]+", "-", request.node.name)[:60].strip("-")
+    aws.client("s3").create_bucket(Bucket=name)
+    return name
+
+
+def test_a_release_is_published_by_its_version_and_as_the_latest(
+    aws: MotoServer, publish_says: str, file: Path
+) -> None:
+    assert contents(aws, BUCKET) == {key: file.read_bytes() for key in KEYS}
+    for key in KEYS:
+        assert f"{aws.endpoint}/{BUCKET}/{key} (uploaded)" in publish_says
+        answer = aws.client("s3").head_object(Bucket=BUCKET, Key=key)
+        assert answer["ContentType"] == "application/json"
+    link = "https://us-east-1.console.aws.amazon.com/cloudformation/home?region=us-east-1#/stacks/create/review?"
+    assert f"{link}templateURL=http%3A%2F%2Flocalhost" in publish_says
+
+
+def test_publishing_the_same_again_changes_nothing(
+    aws: MotoServer, publish_says: str, publish: Callable[..., str]
+) -> None:
+    s3 = aws.client("s3")
+    before = [s3.head_object(Bucket=BUCKET, Key=key)["LastModified"] for key in KEYS]
+    assert publish("--bucket", BUCKET).count("(there already)") == 2
+    assert [s3.head_object(Bucket=BUCKET, Key=key)["LastModified"] for key in KEYS] == before
+
+
+def test_a_published_version_is_never_overwritten(
+    aws: MotoServer, bucket: str, publish: Callable[..., str]
+) -> None:
+    aws.client("s3").put_object(Bucket=bucket, Key=KEYS[0], Body=b"other")
+    with pytest.raises(CommandError, match=f"^Error: {KEYS[0]} is published with other content"):
+        publish("--bucket", bucket)
+    assert contents(aws, bucket) == {KEYS[0]: b"other"}
+
+
+def test_a_pre_release_never_becomes_the_latest(
+    aws: MotoServer, bucket: str, publish: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chroma_stack.publish, "__version__", "0.2.0rc1")
+    publish("--bucket", bucket, "--prefix", "templates/")
+    assert list(contents(aws, bucket)) == [f"templates/0.2.0rc1/{template.NAME}"]
+
+
+def test_a_dry_run_uploads_nothing(
+    aws: MotoServer, bucket: str, publish: Callable[..., str]
+) -> None:
+    assert publish("--bucket", bucket, "--dry-run").count("(not uploaded: a dry run)") == 2
+    assert contents(aws, bucket) == {}
+
+
+def test_what_is_no_template_is_not_uploaded(
+    aws: MotoServer, bucket: str, publish: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template, "text", lambda: "{}")
+    with pytest.raises(CommandError, match=r"^Error: AWS refuses ValidateTemplate"):
+        publish("--bucket", bucket)
+    assert contents(aws, bucket) == {}
+
+
+def test_without_credentials_it_says_so_and_nothing_else(aws: MotoServer) -> None:
+    nobody = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), "")
+    with pytest.raises(CommandError, match=r"(?m)^Error: there are no AWS credentials") as refused:
+        run(aws, f"{PUBLISH} --bucket {BUCKET}", **nobody)
+    assert "Traceback" not in str(refused.value)
+
+
+def test_without_such_a_bucket_it_says_so(publish: Callable[..., str]) -> None:
+    with pytest.raises(CommandError, match=r"^Error: there is no bucket nowhere$"):
+        publish("--bucket", "nowhere")
+
+
+def test_without_an_answer_from_aws_it_says_so(publish: Callable[..., str]) -> None:
+    with pytest.raises(CommandError, match=r"^Error: Could not connect to the endpoint URL"):
+        publish("--bucket", BUCKET, AWS_ENDPOINT_URL="http://localhost:1", AWS_MAX_ATTEMPTS="1")
+
+
+@contextmanager
+def somebody_who_may(aws: MotoServer, actions: str) -> Iterator[dict[str, str]]:
+    """The credentials of a user who may do this and nothing else; meanwhile moto refuses what they may not."""
+    iam, user = aws.client("iam"), {"UserName": f"user-{secrets.token_hex(4)}"}
+    statement = f'{{"Effect": "Allow", "Action": [{actions}], "Resource": "*"}}'
+    policy = f'{{"Version": "2012-10-17", "Statement": [{statement}]}}'
+    iam.create_user(**user)
+    iam.put_user_policy(**user, PolicyName="allowed", PolicyDocument=policy)
+    key = iam.create_access_key(**user)["AccessKey"]
+    unchecked_requests(aws, "0")
+    try:
+        yield {
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": "",
+        }
+    finally:
+        unchecked_requests(aws, "inf")
+
+
+def unchecked_requests(aws: MotoServer, count: str) -> None:
+    """Has moto check permissions after so many requests."""
+    request = urllib.request.Request(f"{aws.endpoint}/moto-api/reset-auth", data=count.encode())
+    request.add_header("Content-Type", "text/plain")
+    urllib.request.urlopen(request).close()
+
+
+@pytest.mark.parametrize(
+    ("allowed", "refused"),
+    [
+        ('"iam:*"', "s3:ListBucket"),
+        ('"s3:*"', "cloudformation:ValidateTemplate"),
+        # moto takes the look at a bucket for an action of its own; in AWS it is s3:ListBucket.
+        ('"s3:ListBucket", "s3:HeadBucket", "s3:GetObject", "cloudformation:*"', "s3:PutObject"),
+    ],
+)
+def test_without_permission_it_says_which_is_missing_and_uploads_nothing(
+    aws: MotoServer, bucket: str, publish: Callable[..., str], allowed: str, refused: str
+) -> None:
+    with (
+        somebody_who_may(aws, allowed) as credentials,
+        pytest.raises(
+            CommandError, match=f"^Error: no permission: AWS refuses {refused} for the bucket"
+        ),
+    ):
+        publish("--bucket", bucket, **credentials)
+    assert contents(aws, bucket) == {}
