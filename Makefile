@@ -25,13 +25,13 @@ unit: .venv/installed-dev node_modules/installed
 	pytest tests/unit $(ARGS)
 
 test: .venv/installed-dev node_modules/installed
-	tests/install-programs
+	tests/install-programs host machine
 	pytest tests/unit tests/host tests/cloud $(ARGS)
 	# An emulated machine uses one processor.
 	pytest --numprocesses 2 --dist loadfile tests/machine $(ARGS)
 
 lint: .venv/installed-dev node_modules/installed template
-	tests/install-programs
+	tests/install-programs host
 	ruff format --check .
 	ruff check .
 	mypy
@@ -44,7 +44,7 @@ format: .venv/installed-dev
 	ruff format .
 
 bench: .venv/installed-dev node_modules/installed
-	tests/install-programs
+	tests/install-programs host machine bench
 	python -m tests.bench
 
 # After a change of requirements*.in.

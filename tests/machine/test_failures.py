@@ -14,6 +14,7 @@ import pytest
 
 from tests.cloud.cdk import Cdk
 from tests.cloud.moto_server import MotoServer
+from tests.host.programs import wait_until
 
 from .rig import Machine, Rig, Volume
 from .server import Server
@@ -140,9 +141,12 @@ def test_a_machine_that_failed_takes_no_address_and_asks_to_be_replaced(
     rig: Rig, booted: dict[str, Case], name: str
 ) -> None:
     machine = booted[name].machine
-    calls = {call.action for call in rig.aws.calls if call.access_key == machine.access_key}
-    assert "AssociateAddress" not in calls
-    assert "SetInstanceHealth" in calls
+
+    def calls() -> set[str]:
+        return {call.action for call in rig.aws.calls if call.access_key == machine.access_key}
+
+    wait_until(lambda: "SetInstanceHealth" in calls(), "it asks", 90)
+    assert "AssociateAddress" not in calls()
 
 
 @pytest.mark.parametrize("name", ["foreign", "noise", "forgotten"])
