@@ -54,7 +54,7 @@ def test_the_machine_signals_success_after_it_took_its_address(rig: Rig, server:
     assert signal.status == "SUCCESS", server.machine.console[-6000:]
     assert signal.unique_id == server.machine.instance_id
     assert (signal.stack, signal.resource) == ("Life", server.settings["GROUP"])
-    [taken] = rig.aws.calls_of("AssociateAddress")
+    [taken] = rig.aws.calls_of("AssociateAddress", server.machine.access_key)
     assert taken.parameters["AllocationId"] == server.settings["ADDRESS"]
     assert taken.at < signal.at
 
@@ -209,7 +209,8 @@ def test_a_machine_that_cannot_be_helped_asks_to_be_replaced(rig: Rig, server: S
     run = server.machine.run
     run("sed -i 's/^UP_TO_REPLACEMENT=.*/UP_TO_REPLACEMENT=1/' /opt/chroma/watch")
     run("systemctl stop chroma.service")
-    until(lambda: rig.aws.calls_of("SetInstanceHealth"), 180)
-    [call, *_] = rig.aws.calls_of("SetInstanceHealth")
+    key = server.machine.access_key
+    until(lambda: rig.aws.calls_of("SetInstanceHealth", key), 180)
+    [call, *_] = rig.aws.calls_of("SetInstanceHealth", key)
     assert call.parameters["InstanceId"] == server.machine.instance_id
     assert call.parameters["HealthStatus"] == "Unhealthy"

@@ -78,9 +78,13 @@ class Aws:
             aws_secret_access_key="testing",
         )
 
-    def calls_of(self, action: str) -> list[Call]:
-        """Return the calls of an action so far, accepted or not."""
-        return [call for call in self.calls if call.action == action]
+    def calls_of(self, action: str, access_key: str | None = None) -> list[Call]:
+        """Return the calls of an action so far, accepted or not; of one machine by its key."""
+        return [
+            call
+            for call in self.calls
+            if call.action == action and access_key in (None, call.access_key)
+        ]
 
     @contextmanager
     def refusing(
