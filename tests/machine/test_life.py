@@ -176,7 +176,10 @@ def test_a_power_cut_costs_no_acknowledged_record(server: Server) -> None:
 
 def test_another_machine_takes_over_while_the_registry_is_away(rig: Rig, server: Server) -> None:
     """A new root disk, the same data disk. The old machine holds the volume for a while."""
-    until(lambda: server.machine.run("test -s /var/lib/chroma/image.name").returncode == 0, 120)
+    until(
+        lambda: server.machine.run("test -s /var/lib/chroma/image.name && sync").returncode == 0,
+        120,
+    )
     old = server.machine
     old.terminate(hold=150)
     rig.registry.reachable = False
