@@ -1,9 +1,10 @@
 """Chroma on one EC2 machine that heals itself, as AWS CDK constructs."""
 
 from chroma_stack.auth import ChromaAuth, TokenHeader
+from chroma_stack.endpoint import Endpoint, IChromaServer
 from chroma_stack.errors import SettingError
 from chroma_stack.image import ChromaImage
-from chroma_stack.server import ChromaServer, Endpoint
+from chroma_stack.server import ChromaServer
 from chroma_stack.stack import ChromaStack
 from chroma_stack.tracing import ChromaTracing
 from chroma_stack.version import ChromaVersion
@@ -19,6 +20,7 @@ __all__ = [
     "ChromaTracing",
     "ChromaVersion",
     "Endpoint",
+    "IChromaServer",
     "SettingError",
     "TokenHeader",
 ]

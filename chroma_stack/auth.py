@@ -73,6 +73,8 @@ class TokenHeader(enum.Enum):
     def of(name: str) -> TokenHeader:
         """The member for one of its names, in any case.
 
+        :param name: the header's name, with hyphens or, as older releases of Chroma had it,
+            with underscores.
         :raises SettingError: when there is none.
         """
         for header in TokenHeader:
@@ -104,8 +106,13 @@ class ChromaAuth:
     :meth:`none` or :meth:`of`."""
 
     mode: AuthMode
+    """A token, a user's name and password, or nothing."""
+
     token_header: TokenHeader = TokenHeader.AUTHORIZATION
+    """The header of a token."""
+
     secret: secretsmanager.ISecret | None = None
+    """The secret that was given. ``None`` where one is to be made, or none is needed."""
 
     @staticmethod
     def token(
@@ -145,6 +152,10 @@ class ChromaAuth:
         """By name: ``token``, ``basic``, ``none``, or the class name of an authentication
         provider in Chroma's documentation.
 
+        :param name: the name.
+        :param secret: holds the credential as its plain string. Default: a new secret with a
+            generated one.
+        :param token_header: the header of a token. Default: ``Authorization: Bearer TOKEN``.
         :raises SettingError: when the name is none of these.
         """
         mode = _NAMES.get(name)
@@ -169,7 +180,10 @@ class ChromaAuth:
         return "nothing: whoever reaches port 8000 reads and writes everything"
 
     def bind(self, scope: Construct, role: iam.IRole) -> BoundAuth:
-        """Make the credential, unless one was given, and let the role read it."""
+        """Make the credential, unless one was given, and let the role read it.
+
+        :param role: the role of the machine.
+        """
         secret = None
         if self.mode is not AuthMode.NONE:
             secret = self.secret or self._generate(scope)

@@ -10,11 +10,22 @@ class SettingError(ValueError):
     """
 
     def __init__(self, name: str, value: object, allowed: str) -> None:
+        """
+        :param name: the setting.
+        :param value: what it was given.
+        :param allowed: what it may be given, in words.
+        """
         super().__init__(f"{name}={value!r} is refused: {allowed}")
-        self.name = name
-        self.value = value
-        self.allowed = allowed
+        self.name: str = name
+        """The setting."""
+        self.value: object = value
+        """What it was given."""
+        self.allowed: str = allowed
+        """What it may be given, in words."""
 
     def named(self, name: str) -> SettingError:
-        """The same refusal under the name by which the user gave the value."""
+        """The same refusal under the name by which the user gave the value.
+
+        :param name: that name.
+        """
         return SettingError(name, self.value, self.allowed)

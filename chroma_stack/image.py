@@ -70,7 +70,11 @@ class ChromaImage(ABC):
 
     @abstractmethod
     def bind(self, scope: Construct, version: ChromaVersion, role: iam.IRole) -> str:
-        """Let the role pull the image, and return the reference to pull."""
+        """Let the role pull the image, and return the reference to pull.
+
+        :param version: the release of Chroma, which is the tag unless the image has its own.
+        :param role: the role of the machine.
+        """
 
 
 class _RegistryImage(ChromaImage):

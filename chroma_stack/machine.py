@@ -20,6 +20,10 @@ BOOT_TIMEOUT = cdk.Duration.minutes(40)
 of ``host/boot``. A machine that can reach CloudFormation reports a failure at once; only
 a silent one takes this long."""
 
+INTERFACE_TIMEOUT = cdk.Duration.minutes(15)
+"""By how much longer a boot may last that ends with taking a network interface, for which,
+unlike for an Elastic IP, it has to wait until the machine before lets go."""
+
 TYPE_PATTERN = (
     r"(?!mac|(t1\.micro|m1\.small|c1\.medium)$)[a-z][a-z0-9-]*\.(?!nano$|micro$)[a-z0-9-]+"
 )
@@ -104,6 +108,7 @@ class MachineTemplate(ec2.LaunchTemplate):
         role: iam.IRole,
         security_group: ec2.ISecurityGroup,
         user_data: ec2.UserData,
+        public: bool,
     ) -> None:
         check_instance_type(instance_type)
         super().__init__(
@@ -116,7 +121,7 @@ class MachineTemplate(ec2.LaunchTemplate):
             security_group=security_group,
             user_data=user_data,
             # The Elastic IP comes last; until then the machine needs another way out.
-            associate_public_ip_address=True,
+            associate_public_ip_address=public,
             require_imdsv2=True,
             # One hop: the answer does not reach into a container.
             http_put_response_hop_limit=1,
@@ -145,6 +150,7 @@ class GroupOfOne(autoscaling.AutoScalingGroup):
         vpc: ec2.IVpc,
         subnet: ec2.ISubnet,
         launch_template: ec2.ILaunchTemplate,
+        boot_timeout: cdk.Duration,
     ) -> None:
         super().__init__(
             scope,
@@ -157,8 +163,8 @@ class GroupOfOne(autoscaling.AutoScalingGroup):
             # Whatever the account's default is: never the new machine before the old is gone.
             min_healthy_percentage=0,
             max_healthy_percentage=100,
-            signals=autoscaling.Signals.wait_for_count(1, timeout=BOOT_TIMEOUT),
+            signals=autoscaling.Signals.wait_for_count(1, timeout=boot_timeout),
             update_policy=autoscaling.UpdatePolicy.rolling_update(
-                min_instances_in_service=0, max_batch_size=1, pause_time=BOOT_TIMEOUT
+                min_instances_in_service=0, max_batch_size=1, pause_time=boot_timeout
             ),
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
+from chroma_stack import nag
+
 
 class PublicNetwork(ec2.Vpc):
     """A VPC with one public subnet and no NAT gateway, which costs nothing."""
@@ -26,3 +28,4 @@ class PublicNetwork(ec2.Vpc):
             # This would add a function with an asset.
             restrict_default_security_group=False,
         )
+        nag.explain(self, nag.NETWORK)

@@ -12,7 +12,7 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from chroma_stack import outputs
+from chroma_stack import nag, outputs
 from chroma_stack.auth import AuthMode, ChromaAuth, TokenHeader
 from chroma_stack.errors import SettingError
 from chroma_stack.network import PublicNetwork
@@ -104,6 +104,7 @@ class ChromaStack(cdk.Stack):
             ),
             **server,
         )
+        """The server."""
         self._open(allowed_cidrs, key_name, ssh_cidrs)
         for name, output in outputs.of(self.server).items():
             cdk.CfnOutput(self, name, description=output.description, value=output.value)
@@ -182,6 +183,8 @@ class ChromaStack(cdk.Stack):
                 "auth=none and allowedCidr=0.0.0.0/0: ANYONE ON THE INTERNET CAN READ, CHANGE "
                 "AND DELETE EVERYTHING in this server. Set allowedCidr, or leave out auth.",
             )
+        if self.server.auth.mode is not AuthMode.NONE and EVERYWHERE not in ssh_cidrs:
+            nag.explain(self.server, nag.OPEN_DOOR)
 
 
 def _environment_of_the_command_line() -> cdk.Environment:

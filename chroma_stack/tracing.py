@@ -125,15 +125,21 @@ class ChromaTracing:
             raise SettingError("headers", "…", "either headers or headers_secret")
         if headers:
             headers = parse_headers(json.dumps(dict(headers)))
-        self.endpoint = check_endpoint(endpoint)
-        self.service_name = check_service_name(service_name)
-        self.granularity = check_granularity(granularity)
+        self.endpoint: str = check_endpoint(endpoint)
+        """Where traces go, as it was given."""
+        self.service_name: str = check_service_name(service_name)
+        """The name that traces carry."""
+        self.granularity: str = check_granularity(granularity)
+        """How much is traced."""
         self._headers = headers
         self._headers_secret = headers_secret
         self._ca_certificate = None if ca_certificate is None else check_authority(ca_certificate)
 
     def bind(self, scope: Construct, role: iam.IRole) -> dict[str, str]:
-        """Make the headers readable for the role, and return what the machine has to know."""
+        """Make the headers readable for the role, and return what the machine has to know.
+
+        :param role: the role of the machine.
+        """
         secret = self._headers_secret
         if self._headers:
             secret = secretsmanager.Secret(

@@ -28,8 +28,12 @@ class ChromaVersion:
     """1.5.9, the default."""
 
     def __init__(self, version: str) -> None:
-        """Use a member or :meth:`of` instead."""
-        self.version = version
+        """Use a member or :meth:`of` instead.
+
+        :param version: the release, which is not checked here.
+        """
+        self.version: str = version
+        """The release's number, which is the tag of its image."""
 
     @staticmethod
     def of(version: str) -> ChromaVersion:

@@ -23,10 +23,11 @@ HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chroma-stack"
 CURRENT, LAST_PYTHON = "1.5.9", "0.6.3"
 VERSIONS = (CURRENT, LAST_PYTHON)
+RECORDS = HERE / "records.py"
 
 
 @contextlib.contextmanager
-def _made_once(name: str, *pins: Path) -> Iterator[tuple[Path, bool]]:
+def made_once(name: str, *pins: Path) -> Iterator[tuple[Path, bool]]:
     """A cached folder for these pins, and whether it still has to be filled."""
     key = hashlib.sha256(b"".join(pin.read_bytes() for pin in pins)).hexdigest()[:12]
     folder = CACHE / f"{name}-{key}"
@@ -42,7 +43,7 @@ def python_with_chroma(version: str) -> Path:
     """The interpreter of an environment with that release of `chromadb`."""
     pins = HERE / "clients" / f"chroma-{version}.txt"
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    with _made_once(f"chroma-{version}-{python}", pins) as (folder, empty):
+    with made_once(f"chroma-{version}-{python}", pins) as (folder, empty):
         environment = folder / "venv"
         if empty:
             uv = [sys.executable, "-m", "uv"]
@@ -57,7 +58,7 @@ def javascript_client() -> Path:
     """A folder whose `node_modules` hold the JavaScript client."""
     program("node")
     pins = (HERE / "js" / "package.json", HERE / "js" / "package-lock.json")
-    with _made_once("chroma-js", *pins) as (folder, empty):
+    with made_once("chroma-js", *pins) as (folder, empty):
         if empty:
             for pin in pins:
                 shutil.copy(pin, folder)
@@ -71,13 +72,18 @@ class ChromaServer:
     """A real server on loopback, its data in `folder`. Stopped by `stop`, started again by `start`."""
 
     def __init__(
-        self, version: str, folder: Path, variables: Mapping[str, str] | None = None
+        self,
+        version: str,
+        folder: Path,
+        variables: Mapping[str, str] | None = None,
+        config: str = "",
     ) -> None:
         self.version = version
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self._folder = folder
         self._variables = variables or {}
+        self._config = config
         self.start()
 
     def start(self) -> None:
@@ -89,7 +95,7 @@ class ChromaServer:
             # As the official image does; only with a configuration are variables heeded.
             config = self._folder / "config.yaml"
             lines = ["persist_path: data", "listen_address: 127.0.0.1", f"port: {self.port}"]
-            config.write_text("\n".join(lines))
+            config.write_text(self._config or "\n".join(lines))
             command = [str(python.with_name("chroma")), "run", str(config)]
         environment = {
             "PATH": os.environ["PATH"],
@@ -97,6 +103,8 @@ class ChromaServer:
             "ANONYMIZED_TELEMETRY": "FALSE",
             "IS_PERSISTENT": "TRUE",
             "PERSIST_DIRECTORY": "data",
+            "CHROMA_LISTEN_ADDRESS": "127.0.0.1",
+            "CHROMA_PORT": str(self.port),
             **self._variables,
         }
         self.log = self._folder / "chroma.log"

@@ -1,4 +1,4 @@
-"""What the documentation says of the settings is what the code says.
+"""What the documentation says of the settings and the public names is what the code says.
 
 ``UPDATE_DOCS=1 pytest tests/unit/test_docs.py`` writes it.
 """
@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from chroma_stack.context import SETTINGS
+from tests.unit import reference
 
 ROOT = Path(__file__).parents[2]
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
+REFERENCE_PAGE = ROOT / "docs" / "reference.md"
 
 
 def settings_page() -> str:
@@ -39,6 +41,32 @@ def test_the_page_of_settings_is_what_the_code_says() -> None:
     if os.environ.get("UPDATE_DOCS"):
         SETTINGS_PAGE.write_text(settings_page())
     assert SETTINGS_PAGE.read_text() == settings_page()
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    if os.environ.get("UPDATE_DOCS"):
+        REFERENCE_PAGE.write_text(reference.page())
+    assert REFERENCE_PAGE.read_text() == reference.page()
+
+
+@pytest.mark.parametrize("name", reference.classes(), ids=lambda it: it.name)
+def test_everything_public_is_explained(name: reference.Class) -> None:
+    assert name.text
+    assert name.members
+    for member in name.members:
+        assert member.text or member.kind == "constructor", member.name
+        assert member.type or member.kind != "property", member.name
+        for parameter in member.parameters:
+            assert parameter.text, f"{member.name}: {parameter.name}"
+            assert parameter.type, f"{member.name}: {parameter.name}"
+
+
+@pytest.mark.parametrize("name", reference.classes(), ids=lambda it: it.name)
+def test_every_parameter_that_may_be_left_out_says_what_it_is_then(name: reference.Class) -> None:
+    for member in name.members:
+        for parameter in member.parameters:
+            says = re.search(r"\bDefault\b.*: ", parameter.text) is not None
+            assert says or not parameter.has_default, f"{member.name}: {parameter.name}"
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])

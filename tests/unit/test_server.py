@@ -84,15 +84,6 @@ def test_two_servers_fit_in_one_stack() -> None:
     assert len(Template.from_stack(stack).find_resources("AWS::EC2::Volume")) == 2
 
 
-def test_a_private_subnet_is_refused_since_the_address_is_public() -> None:
-    with pytest.raises(SettingError, match=r"vpc_subnets=.*public subnets"):
-        server_template(
-            lambda _: {
-                "vpc_subnets": ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS)
-            }
-        )
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [

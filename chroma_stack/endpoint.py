@@ -1,0 +1,105 @@
+"""What clients need of a server, whether it is made in this app or elsewhere."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import jsii
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from chroma_stack.errors import SettingError
+
+PORT = 8000
+"""The port of Chroma's own server, which its clients use by default."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where clients reach the server."""
+
+    hostname: str
+    """A host name or an IP address."""
+
+    port: int
+    """The TCP port."""
+
+    @property
+    def socket_address(self) -> str:
+        """``hostname:port``"""
+        return f"{self.hostname}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """``http://hostname:port``"""
+        return f"http://{self.socket_address}"
+
+
+@jsii.implements(ec2.IConnectable)
+class IChromaServer(Construct):
+    """A Chroma server as its clients see it: the type to ask for in a construct that uses
+    one. It is a :class:`chroma_stack.ChromaServer`, or what
+    :meth:`chroma_stack.ChromaServer.from_chroma_server_attributes` returns."""
+
+    # jsii finds a property of an interface only when the class has it.
+    @property
+    @abstractmethod
+    def connections(self) -> ec2.Connections:
+        """Who may reach the server. The default port is the endpoint's."""
+
+    @property
+    @abstractmethod
+    def endpoint(self) -> Endpoint:
+        """Where clients reach the server."""
+
+    @property
+    @abstractmethod
+    def secret(self) -> secretsmanager.ISecret | None:
+        """Its plain string is the credential: the token, or ``user:password``. ``None`` when
+        the server asks nobody, or when it is not known here."""
+
+    def grant_read_credential(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let somebody read the credential, and decrypt it where the secret has a KMS key of
+        its own.
+
+        :param grantee: who may read it.
+        :raises SettingError: when the server has no credential.
+        """
+        if self.secret is None:
+            raise SettingError("auth", "none", "token or basic, where a credential is to be read")
+        return self.secret.grant_read(grantee)
+
+
+class ImportedServer(IChromaServer):
+    """A server that was made elsewhere."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        endpoint: Endpoint,
+        security_group: ec2.ISecurityGroup,
+        secret: secretsmanager.ISecret | None,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._endpoint = endpoint
+        self._secret = secret
+        self._connections = ec2.Connections(
+            security_groups=[security_group], default_port=ec2.Port.tcp(endpoint.port)
+        )
+
+    @property
+    def connections(self) -> ec2.Connections:
+        return self._connections
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self._endpoint
+
+    @property
+    def secret(self) -> secretsmanager.ISecret | None:
+        return self._secret

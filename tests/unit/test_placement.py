@@ -1,0 +1,249 @@
+"""Where in a network the server lives, and where its clients find it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_route53 as route53
+from aws_cdk.assertions import Template
+
+from chroma_stack import ChromaServer, SettingError
+from tests.unit.construct import PUBLIC, server_in, server_template
+from tests.unit.synthesis import (
+    host_settings,
+    launch,
+    properties,
+    resource,
+    statements,
+    template,
+)
+
+INTERFACE = "AWS::EC2::NetworkInterface"
+RECORD = "AWS::Route53::RecordSet"
+ZONE = "AWS::Route53::HostedZone"
+GROUP = "AWS::AutoScaling::AutoScalingGroup"
+EGRESS = ec2.SubnetType.PRIVATE_WITH_EGRESS
+ISOLATED = ec2.SubnetType.PRIVATE_ISOLATED
+
+
+def in_vpc_with(*kinds: ec2.SubnetType, **more: Any) -> Template:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    vpc = ec2.Vpc(
+        stack,
+        "Vpc",
+        max_azs=1,
+        subnet_configuration=[
+            ec2.SubnetConfiguration(name=kind.name.title().replace("_", ""), subnet_type=kind)
+            for kind in kinds
+        ],
+        restrict_default_security_group=False,
+    )
+    ChromaServer(stack, "Chroma", vpc=vpc, **more)
+    return Template.from_stack(stack)
+
+
+def given_zone(stack: cdk.Stack) -> route53.IHostedZone:
+    return route53.HostedZone.from_hosted_zone_attributes(
+        stack, "Zone", hosted_zone_id="Z123", zone_name="corp.example"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "chosen"),
+    [
+        ([ec2.SubnetType.PUBLIC, EGRESS, ISOLATED], "PrivateWithEgress"),
+        ([ec2.SubnetType.PUBLIC, ISOLATED], "PrivateIsolated"),
+        ([ec2.SubnetType.PUBLIC], "Public"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_the_server_lives_where_databases_do(kinds: list[ec2.SubnetType], chosen: str) -> None:
+    [zone] = properties(in_vpc_with(*kinds), GROUP)["VPCZoneIdentifier"]
+    assert zone["Ref"].startswith(f"Vpc{chosen}Subnet1Subnet")
+
+
+@pytest.mark.parametrize("kind", [EGRESS, ISOLATED])
+def test_any_kind_of_subnet_may_be_chosen(kind: ec2.SubnetType) -> None:
+    made = in_vpc_with(
+        ec2.SubnetType.PUBLIC, EGRESS, ISOLATED, vpc_subnets=ec2.SubnetSelection(subnet_type=kind)
+    )
+    assert made.find_resources(INTERFACE)
+    assert properties(made, INTERFACE)["SubnetId"] in properties(made, GROUP)["VPCZoneIdentifier"]
+
+
+def test_in_a_public_subnet_the_server_has_an_elastic_ip_and_nothing_private() -> None:
+    made = server_template(lambda _: {"vpc_subnets": PUBLIC})
+    settings = host_settings(made)
+    assert settings["ADDRESS"].endswith(".AllocationId>")
+    assert settings["PRIVATE_ADDRESS"] == ""
+    for kind in (INTERFACE, RECORD, ZONE):
+        assert made.find_resources(kind) == {}
+
+
+def test_a_private_server_has_no_public_address() -> None:
+    made = server_template()
+    [interface] = launch(made)["NetworkInterfaces"]
+    assert interface["AssociatePublicIpAddress"] is False
+    addresses = made.find_resources("AWS::EC2::EIP")
+    assert not [name for name in addresses if name.startswith("Chroma")]
+
+
+def test_a_private_server_has_an_interface_of_its_own_behind_all_its_security_groups() -> None:
+    def with_groups(stack: cdk.Stack) -> dict[str, Any]:
+        vpc = ec2.Vpc(stack, "Other", restrict_default_security_group=False)
+        groups = [ec2.SecurityGroup(stack, name, vpc=vpc) for name in ("First", "Second")]
+        return {"security_groups": groups}
+
+    made = server_template(with_groups)
+    [first] = launch(made)["NetworkInterfaces"]
+    assert properties(made, INTERFACE)["GroupSet"] == first["Groups"]
+    assert len(first["Groups"]) == 2
+
+
+def test_the_machine_knows_the_interface_and_its_address() -> None:
+    made = server_template()
+    [interface] = made.find_resources(INTERFACE)
+    settings = host_settings(made)
+    assert settings["ADDRESS"] == f"<{interface}>"
+    assert settings["PRIVATE_ADDRESS"] == f"<{interface}.PrimaryPrivateIpAddress>"
+
+
+def test_cloudformation_makes_a_record_that_leads_to_the_interface() -> None:
+    made = server_template()
+    record, [interface] = properties(made, RECORD), made.find_resources(INTERFACE)
+    assert record["ResourceRecords"] == [{"Fn::GetAtt": [interface, "PrimaryPrivateIpAddress"]}]
+    assert (record["Type"], record["TTL"]) == ("A", "60")
+    assert "route53" not in str(statements(made))
+
+
+def test_the_server_has_a_zone_of_its_own_for_its_vpc_unless_it_is_given_one() -> None:
+    made = server_template()
+    zone = properties(made, ZONE)
+    assert zone["Name"] == properties(made, RECORD)["Name"]
+    assert zone["Name"].endswith(".internal.")
+    assert [list(vpc["VPCId"]) for vpc in zone["VPCs"]] == [["Ref"]]
+    given = server_template(lambda stack: {"hosted_zone": given_zone(stack)})
+    assert given.find_resources(ZONE) == {}
+    assert properties(given, RECORD)["HostedZoneId"] == "Z123"
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ({}, "chroma.corp.example"),
+        ({"domain_name": "vectors.corp.example"}, "vectors.corp.example"),
+        ({"domain_name": "corp.example"}, "corp.example"),
+    ],
+)
+def test_in_a_zone_that_is_given_the_name_is_the_constructs_id_or_what_was_asked_for(
+    more: dict[str, str], name: str
+) -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    server = server_in(stack, lambda stack: {"hosted_zone": given_zone(stack), **more})
+    assert server.endpoint.hostname == name
+    assert server.endpoint.url == f"http://{name}:8000"
+    assert properties(Template.from_stack(stack), RECORD)["Name"] == f"{name}."
+
+
+def test_a_name_alone_is_that_of_the_servers_own_zone() -> None:
+    made = server_template(lambda _: {"domain_name": "chroma.search.internal"})
+    assert properties(made, ZONE)["Name"] == "chroma.search.internal."
+
+
+def test_the_name_of_the_own_zone_is_a_name_however_deep_the_construct_is() -> None:
+    names = set()
+    for last in "AB":
+        stack = cdk.Stack(cdk.App(), "Theirs")
+        vpc = ec2.Vpc(stack, "Vpc", restrict_default_security_group=False)
+        scope = cdk.NestedStack(stack, "A_Very-Long.Name" * 5)
+        server = ChromaServer(scope, "Chroma" * 20 + last, vpc=vpc)
+        [label, rest] = server.endpoint.hostname.split(".")
+        assert rest == "internal"
+        assert len(label) == 63
+        assert label.isalnum()
+        assert label.islower()
+        names.add(label)
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("Chroma.corp.example", "small letters"),
+        ("chroma", "small letters"),
+        ("chroma.corp.example.", "small letters"),
+        (f"{'a' * 64}.corp.example", "small letters"),
+        ("chroma.other.example", "in the hosted zone, corp.example"),
+        ("chromacorp.example", "in the hosted zone, corp.example"),
+    ],
+)
+def test_what_is_no_name_in_the_zone_is_refused(name: str, sentence: str) -> None:
+    with pytest.raises(SettingError, match=rf"^domain_name=.*{sentence}"):
+        server_template(lambda stack: {"hosted_zone": given_zone(stack), "domain_name": name})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("hosted_zone", given_zone), ("domain_name", lambda _: "chroma.corp.example")],
+)
+def test_a_name_is_not_for_a_server_in_a_public_subnet(
+    name: str, value: Callable[[cdk.Stack], Any]
+) -> None:
+    with pytest.raises(SettingError, match=rf"^{name}=.*Elastic IP"):
+        server_template(lambda stack: {"vpc_subnets": PUBLIC, name: value(stack)})
+
+
+def test_a_private_machine_may_take_its_own_interface_and_tag_it_and_no_other() -> None:
+    made = server_template()
+    [interface] = made.find_resources(INTERFACE)
+    own, instances = [it for it in statements(made) if "ec2:AttachVolume" in it["Action"]]
+    assert (
+        own["Action"] == instances["Action"] == ["ec2:AttachVolume", "ec2:AttachNetworkInterface"]
+    )
+    assert f"network-interface/', {{'Ref': '{interface}'}}" in str(own["Resource"])
+    assert "/*" not in str(own["Resource"])
+    assert "instance/*" in str(instances["Resource"])
+    [tag] = [
+        tag for tag in launch(made)["TagSpecifications"][0]["Tags"] if tag["Key"] == "chroma-server"
+    ]
+    assert instances["Condition"] == {
+        "StringEquals": {"aws:ResourceTag/chroma-server": tag["Value"]}
+    }
+    [remember] = [it for it in statements(made) if it["Action"] == "ec2:CreateTags"]
+    assert f"network-interface/', {{'Ref': '{interface}'}}" in str(remember["Resource"])
+    assert "elastic-ip" not in str(statements(made))
+
+
+def test_a_private_machine_has_time_to_wait_for_its_interface_too() -> None:
+    group = resource(server_template(), GROUP)
+    assert group["CreationPolicy"]["ResourceSignal"]["Timeout"] == "PT55M"
+    # CloudFormation takes an hour at most.
+    assert group["UpdatePolicy"]["AutoScalingRollingUpdate"]["PauseTime"] == "PT55M"
+
+
+def test_a_subnet_of_somebody_else_is_as_private_as_its_vpc_says() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    vpc = ec2.Vpc.from_vpc_attributes(
+        stack,
+        "Vpc",
+        vpc_id="vpc-0123456789abcdef0",
+        availability_zones=["eu-central-1a"],
+        isolated_subnet_ids=["subnet-0123456789abcdef0"],
+    )
+    same = ec2.Subnet.from_subnet_attributes(
+        stack,
+        "Same",
+        subnet_id="subnet-0123456789abcdef0",
+        availability_zone="eu-central-1a",
+    )
+    ChromaServer(stack, "Chroma", vpc=vpc, vpc_subnets=ec2.SubnetSelection(subnets=[same]))
+    assert Template.from_stack(stack).find_resources(INTERFACE)
+
+
+def test_the_stack_of_the_command_line_stays_public() -> None:
+    assert template().find_resources("AWS::EC2::EIP")
+    assert template().find_resources(INTERFACE) == {}
