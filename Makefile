@@ -4,7 +4,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 ARGS ?=
 
-.PHONY: synth deploy template publish unit test lint format bench pin
+.PHONY: synth deploy template publish dist unit test soak lint format bench pin
 
 synth: .venv/installed node_modules/installed
 	cdk synth --quiet $(ARGS)
@@ -21,12 +21,16 @@ template: .venv/installed
 publish: .venv/installed
 	python -m chroma_stack.publish $(ARGS)
 
+# The package, as a wheel and as its source.
+dist: .venv/installed-dev
+	uv build --quiet --out-dir dist .
+
 unit: .venv/installed-dev node_modules/installed
 	pytest tests/unit $(ARGS)
 
 test: .venv/installed-dev node_modules/installed
 	tests/install-programs host machine
-	pytest tests/unit tests/host tests/cloud $(ARGS)
+	pytest tests/unit tests/package tests/host tests/cloud $(ARGS)
 	# An emulated machine uses one processor.
 	pytest --numprocesses 2 --dist loadfile tests/machine $(ARGS)
 
@@ -42,6 +46,12 @@ lint: .venv/installed-dev node_modules/installed template
 format: .venv/installed-dev
 	ruff check --fix .
 	ruff format .
+
+# Power cuts of an emulated machine under writers: make soak CUTS=20
+CUTS ?= 20
+soak: .venv/installed-dev node_modules/installed
+	tests/install-programs host machine
+	CUTS=$(CUTS) pytest -s tests/machine/test_power_cuts.py $(ARGS)
 
 bench: .venv/installed-dev node_modules/installed
 	tests/install-programs host machine bench

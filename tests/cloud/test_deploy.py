@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cloud.cdk import STACK, Cdk, CdkError, Context
+from tests.cloud.moto_handlers import LifecyclePolicy
 from tests.cloud.moto_server import MotoServer
 
 SECOND = "Second"
@@ -35,6 +37,9 @@ class Deployed:
     security_group: str
     open_ports: set[tuple[int, str]]
     credential: str
+    backups: list[Any]
+    """The properties of the policies that take snapshots."""
+
     written: str
     """The whole template, as CloudFormation keeps it for whoever may read the stack."""
 
@@ -52,6 +57,10 @@ class Deployed:
             open_ports=aws.open_ports(stack_name),
             credential=aws.client("secretsmanager").get_secret_value(SecretId=secret_id)[
                 "SecretString"
+            ],
+            backups=[
+                LifecyclePolicy.made[policy]
+                for policy in aws.physical_ids(stack_name, "AWS::DLM::LifecyclePolicy")
             ],
             written=json.dumps(
                 aws.client("cloudformation").get_template(StackName=stack_name)["TemplateBody"]
@@ -231,6 +240,37 @@ def test_the_snapshots_command_lists_the_snapshots_of_the_data(
     assert [it["SnapshotId"] for it in listed if it["Description"] == "a backup"] == [snapshot]
 
 
+def test_a_snapshot_of_this_volume_alone_is_taken_each_day_and_seven_are_kept(
+    first: Deployed, second: Deployed
+) -> None:
+    [policy] = first.backups
+    assert policy["State"] == "ENABLED"
+    details = policy["PolicyDetails"]
+    assert details["ResourceTypes"] == ["VOLUME"]
+    [schedule] = details["Schedules"]
+    assert schedule["CreateRule"] == {"Interval": 24, "IntervalUnit": "HOURS", "Times": ["03:00"]}
+    assert schedule["RetainRule"] == {"Count": 7}
+    # It finds the volume by a tag, which no other one has.
+    [target] = details["TargetTags"]
+    tags = {(tag["Key"], tag["Value"]) for tag in first.volume["Tags"]}
+    others = {(tag["Key"], tag["Value"]) for tag in second.volume.get("Tags", [])}
+    assert (target["Key"], target["Value"]) in tags - others
+    assert second.backups == []
+
+
+def test_only_the_volume_outlives_its_stack_and_that_as_a_snapshot(first: Deployed) -> None:
+    kept = {
+        (it["Type"], policy, it[policy])
+        for it in yaml.safe_load(json.loads(first.written))["Resources"].values()
+        for policy in ("DeletionPolicy", "UpdateReplacePolicy")
+        if it.get(policy, "Delete") != "Delete"
+    }
+    assert kept == {
+        ("AWS::EC2::Volume", "DeletionPolicy", "Snapshot"),
+        ("AWS::EC2::Volume", "UpdateReplacePolicy", "Snapshot"),
+    }
+
+
 def test_two_servers_in_one_account(
     aws: MotoServer, first: Deployed, second: Deployed, again: Deployed
 ) -> None:
@@ -332,6 +372,38 @@ def test_destroy_leaves_nothing_else(
 ) -> None:
     assert aws.stacks() == {}
     assert inventory(aws) == {**untouched, "volumes": {old_volume}}
+
+
+KEEPING_APP = """\
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from chroma_stack import ChromaServer
+
+app = cdk.App()
+stack = cdk.Stack(app, "Keeping", synthesizer=cdk.LegacyStackSynthesizer())
+vpc = ec2.Vpc(stack, "Vpc", max_azs=1, nat_gateways=0)
+public = ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC)
+server = ChromaServer(
+    stack, "Chroma", vpc=vpc, vpc_subnets=public, removal_policy=cdk.RemovalPolicy.RETAIN
+)
+cdk.CfnOutput(stack, "VolumeId", value=server.volume.volume_id)
+app.synth()
+"""
+
+
+def test_a_volume_that_is_to_be_kept_stays_and_another_server_goes_on_with_it(
+    aws: MotoServer, cdk: Cdk, destroyed: None
+) -> None:
+    (cdk.directory / "keeping.py").write_text(KEEPING_APP)
+    app = ".venv/bin/python keeping.py"
+    volume = cdk.deploy(app=app)["VolumeId"]
+    cdk.destroy(app=app)
+    assert volume in inventory(aws)["volumes"]
+    assert aws.snapshots(volume) == []
+    heir = {"stackName": "Heir", "volumeId": volume}
+    assert cdk.deploy(heir)["VolumeId"] == volume
+    cdk.destroy(heir)
+    assert volume in inventory(aws)["volumes"]
 
 
 @pytest.mark.parametrize(

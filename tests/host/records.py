@@ -1,25 +1,32 @@
 """Adds records to a Chroma server and compares them; run by the interpreter of a real client.
 
-Reads from standard input where the server is, how to come in and what to do. Prints how many
-records the server acknowledged before this ended.
+Reads from standard input where the server is, how to come in and what to do. Prints the number of
+each batch that the server acknowledged, as soon as it did.
 """
 
+import itertools
 import json
+import random
 import sys
+import threading
 
 import chromadb
 from chromadb.config import Settings
 
 BATCH = 25
+PAGE = 10_000  # one answer of 1.5.9 cannot hold more than 32,766 records
 DIMENSIONS = 16
 
 
-def vector(number):
-    return [float((number * (place + 3)) % 101) for place in range(DIMENSIONS)]
+def record(number):
+    """The vector, the document and the metadata of a record; whole numbers survive every conversion."""
+    dice = random.Random(number)
+    vector = [float(dice.randrange(1000)) for _ in range(DIMENSIONS)]
+    return vector, f"document {number}", {"number": number}
 
 
-def document(number):
-    return f"document {number}"
+def numbers_of(batch):
+    return range(batch * BATCH, (batch + 1) * BATCH)
 
 
 def connect(job):
@@ -34,35 +41,67 @@ def connect(job):
     return chromadb.HttpClient(job["host"], job["port"], settings=Settings(**options))
 
 
-def add(collection, first, last):
-    for start in range(first, last, BATCH):
-        numbers = range(start, min(start + BATCH, last))
+def add(collection, batches):
+    for batch in batches:
+        vectors, documents, metadatas = zip(*map(record, numbers_of(batch)), strict=True)
         collection.add(
-            ids=[str(number) for number in numbers],
-            embeddings=[vector(number) for number in numbers],
-            documents=[document(number) for number in numbers],
-            metadatas=[{"number": number} for number in numbers],
+            ids=[str(number) for number in numbers_of(batch)],
+            embeddings=list(map(list, vectors)),
+            documents=list(documents),
+            metadatas=list(metadatas),
         )
-        print(numbers[-1] + 1, flush=True)
+        # In one piece: `print` writes the end of the line on its own.
+        sys.stdout.write(f"{batch}\n")
+        sys.stdout.flush()
 
 
-def compare(collection, count):
-    """Every record is there as it was added, and queries find it."""
-    found = collection.get(include=["embeddings", "documents", "metadatas"])
-    rows = zip(
-        found["ids"], found["embeddings"], found["documents"], found["metadatas"], strict=True
-    )
-    records = {key: (list(map(float, it)), text, meta) for key, it, text, meta in rows}
-    for number in range(count):
-        expected = (vector(number), document(number), {"number": number})
-        assert records.get(str(number)) == expected, (number, records.get(str(number)))
-    for number in range(0, count, max(1, count // 10)):
-        nearest = collection.query(query_embeddings=[vector(number)], n_results=1)
-        assert nearest["distances"] == [[0.0]], nearest
+def compare(collection, acknowledged):
+    """Every acknowledged record is there, and all that is there is as it was sent.
+
+    A batch in flight when the server ended may be there without having been acknowledged.
+    """
+    fields = ["embeddings", "documents", "metadatas"]
+    records = {}
+    for offset in range(0, collection.count(), PAGE):
+        page = collection.get(limit=PAGE, offset=offset, include=fields)
+        for key, vector, *rest in zip(page["ids"], *map(page.get, fields), strict=True):
+            records[int(key)] = (list(map(float, vector)), *rest)
+    missing = [
+        number for batch in acknowledged for number in numbers_of(batch) if number not in records
+    ]
+    assert not missing, f"{len(missing)} acknowledged records are lost: {missing[:100]}"
+    changed = [number for number in records if records[number] != record(number)]
+    assert not changed, f"records are not as they were sent: {changed[:100]}"
+    for number in sorted(records)[:: max(1, len(records) // 10)]:
+        nearest = collection.query(query_embeddings=[record(number)[0]], n_results=1)
+        assert nearest["ids"] == [[str(number)]], (number, nearest)
+        assert nearest["distances"] == [[0.0]], (number, nearest)
+
+
+def write_until_the_server_is_gone(collection, first, writers):
+    """Several threads, none of which reads: what was acknowledged last is what a crash would take."""
+
+    def write(place):
+        try:
+            add(collection, itertools.count(first + place, writers))
+        except Exception as error:
+            print(f"writer {place} ended: {error!r:.200}", file=sys.stderr)
+
+    threads = [threading.Thread(target=write, args=[place]) for place in range(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 job = json.load(sys.stdin)
-collection = connect(job).get_or_create_collection("kept", embedding_function=None)
-compare(collection, job["expect"])
-add(collection, job["expect"], job["expect"] + job["add"])
-compare(collection, job["expect"] + job["add"])
+# The vector index goes to the disk after so many records; left alone, after 1,000.
+often = {"hnsw:batch_size": 50, "hnsw:sync_threshold": job["sync_threshold"]}
+collection = connect(job).get_or_create_collection("kept", metadata=often, embedding_function=None)
+compare(collection, job["acknowledged"])
+if job["writers"]:
+    write_until_the_server_is_gone(collection, job["first"], job["writers"])
+else:
+    added = range(job["first"], job["first"] + job["add"])
+    add(collection, added)
+    compare(collection, [*job["acknowledged"], *added])

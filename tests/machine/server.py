@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
-from collections.abc import Mapping
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from tests.cloud.moto_server import MotoServer
-from tests.host.chroma_servers import CURRENT, python_with_chroma
+from tests.host.chroma_servers import CURRENT, RECORDS, python_with_chroma
 
 from .rig import Machine, Rig, Volume
 
-RECORDS = Path(__file__).parent / "records.py"
 TENANT = "/tenants/default_tenant"
+WRITERS = 2
+
+NEVER = 100_000
+"""As a threshold for bringing the index to the disk: Chroma overwrites its files in place, and one
+that ends in the middle of it, by a signal or a power cut, leaves an index that it cannot read again.
+Nobody else can help that; see docs/operations.md."""
 
 
 class Server:
     """What a stack's launch template says, booted on one machine after the other."""
 
-    def __init__(self, rig: Rig, account: MotoServer, stack_name: str, gib: int = 2) -> None:
+    def __init__(
+        self,
+        rig: Rig,
+        account: MotoServer,
+        stack_name: str,
+        gib: int = 2,
+        sync_threshold: int = 1000,
+    ) -> None:
         self.rig, self.account, self.stack_name = rig, account, stack_name
+        self.sync_threshold = sync_threshold
         self.user_data = account.launched_user_data(stack_name)
         self.settings = dict(
             line.split("=", 1)
@@ -33,7 +47,7 @@ class Server:
             .splitlines()
         )
         self.volume: Volume = rig.adopt(self.settings["VOLUME"], gib)
-        self.records = 0
+        self.acknowledged: list[int] = []
         self._first_instance: str | None = account.group_instance(stack_name)["InstanceId"]
 
     def boot(
@@ -56,28 +70,103 @@ class Server:
         answer = httpx.get(f"{self.machine.door}/api/v2{path}", headers=headers, timeout=30)
         return answer.status_code
 
-    def use(self, add: int = 0, client: str = CURRENT, **way: str) -> None:
-        """Compare all records so far with a real client, and add some more.
+    def use(self, batches: int = 0, client: str = CURRENT, **way: str) -> None:
+        """Compare with a real client what was acknowledged so far, and add some batches of 25.
 
         ``way``: provider, credential and header, as the client's settings name them.
         """
-        where = urlsplit(self.machine.door)
-        job: dict[str, Any] = {"host": where.hostname, "port": where.port, **way}
-        job |= {"expect": self.records, "add": add}
-        subprocess.run(
+        job = self._job(way, add=batches)
+        done = subprocess.run(
             [python_with_chroma(client), RECORDS],
             input=json.dumps(job),
             text=True,
-            check=True,
+            stdout=subprocess.PIPE,
             timeout=300,
         )
-        self.records += add
+        self._note(done.stdout)
+        assert done.returncode == 0
 
-    def use_with_token(self, add: int = 0) -> None:
+    def use_with_token(self, batches: int = 0) -> None:
         """The same as the documentation teaches it."""
-        self.use(
-            add,
-            provider="token_authn.TokenAuthClientProvider",
-            credential=self.credential,
-            header=self.settings["AUTH_TOKEN_HEADER"],
+        self.use(batches, **self._token())
+
+    @contextlib.contextmanager
+    def writing(self, seconds: float) -> Iterator[None]:
+        """Have writers add batches for some seconds; what follows is to end the server.
+
+        They go on until then. Each batch that was acknowledged counts from there on.
+        """
+        writers = self._start_writers()
+        try:
+            assert writers.stdout
+            first = writers.stdout.readline()
+            assert first, "nothing was acknowledged"
+            time.sleep(seconds)
+            yield
+        finally:
+            writers.kill()
+            rest, _ = writers.communicate(timeout=60)
+        # A last line that was cut off has no end.
+        self._note((first + rest).rpartition("\n")[0])
+
+    def write_until_refused(self) -> str:
+        """Have writers add batches until each of them gets an error, and return what they got."""
+        with self._start_writers() as writers:
+            output, errors = writers.communicate(timeout=300)
+        self._note(output)
+        return errors
+
+    def _start_writers(self) -> subprocess.Popen[str]:
+        writers = subprocess.Popen(
+            [python_with_chroma(CURRENT), RECORDS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
+        assert writers.stdin
+        writers.stdin.write(json.dumps(self._job(self._token(), writers=WRITERS)))
+        writers.stdin.close()
+        writers.stdin = None  # so that `communicate` leaves it alone
+        return writers
+
+    def _token(self) -> dict[str, str]:
+        return {
+            "provider": "token_authn.TokenAuthClientProvider",
+            "credential": self.credential,
+            "header": self.settings["AUTH_TOKEN_HEADER"],
+        }
+
+    def _job(self, way: Mapping[str, str], add: int = 0, writers: int = 0) -> dict[str, Any]:
+        where = urlsplit(self.machine.door)
+        return {
+            "host": where.hostname,
+            "port": where.port,
+            **way,
+            "acknowledged": self.acknowledged,
+            # Beyond what may have been in flight when a server ended.
+            "first": max(self.acknowledged, default=-WRITERS - 1) + WRITERS + 1,
+            "add": add,
+            "writers": writers,
+            "sync_threshold": self.sync_threshold,
+        }
+
+    def _note(self, output: str) -> None:
+        self.acknowledged += map(int, output.split())
+
+
+def answers(server: Server) -> bool:
+    """Whether the door lets through, and Chroma answers."""
+    try:
+        return server.status(path="/heartbeat") == 200
+    except httpx.TransportError:
+        return False
+
+
+def until(true: Callable[[], object], seconds: float) -> float:
+    """Waits, and returns for how long."""
+    start = time.monotonic()
+    while not true():
+        assert time.monotonic() - start < seconds
+        time.sleep(0.5)
+    return time.monotonic() - start

@@ -7,17 +7,15 @@ holds it; the tests follow it through its days, in order.
 from __future__ import annotations
 
 import base64
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from tests.cloud.cdk import Cdk
 from tests.cloud.moto_server import MotoServer
 
 from .rig import Rig
-from .server import Server
+from .server import NEVER, Server, answers, until
 
 CHROMA_PROCESS = "docker inspect --format '{{.State.Pid}}' chroma"
 
@@ -25,27 +23,11 @@ CHROMA_PROCESS = "docker inspect --format '{{.State.Pid}}' chroma"
 @pytest.fixture(scope="module")
 def server(rig: Rig, account: MotoServer, cdk: Cdk) -> Iterator[Server]:
     outputs = cdk.deploy({"instanceType": "t3.small", "stackName": "Life"})
-    server = Server(rig, account, "Life")
+    server = Server(rig, account, "Life", sync_threshold=NEVER)
     assert outputs["VolumeId"] == server.settings["VOLUME"]
     server.boot()
     yield server
     server.machine.terminate()
-
-
-def until(true: Callable[[], object], seconds: float) -> float:
-    """Waits, and returns for how long."""
-    start = time.monotonic()
-    while not true():
-        assert time.monotonic() - start < seconds
-        time.sleep(0.5)
-    return time.monotonic() - start
-
-
-def answers(server: Server) -> bool:
-    try:
-        return server.status(path="/heartbeat") == 200
-    except httpx.TransportError:
-        return False
 
 
 def test_the_machine_signals_success_after_it_took_its_address(rig: Rig, server: Server) -> None:
@@ -65,7 +47,7 @@ def test_a_request_without_the_token_is_refused(server: Server) -> None:
 
 
 def test_a_real_client_adds_and_queries(server: Server) -> None:
-    server.use_with_token(add=100)
+    server.use_with_token(batches=4)
 
 
 def test_the_data_is_on_the_volume_and_nothing_else_can_be_written(server: Server) -> None:
@@ -138,18 +120,22 @@ def test_a_changed_credential_is_taken_up_within_a_minute(server: Server) -> Non
     server.use_with_token()
 
 
-def test_a_killed_chroma_is_back_with_every_record(server: Server) -> None:
-    server.machine.run(f"kill -9 $({CHROMA_PROCESS})")
+def test_a_chroma_killed_while_it_writes_is_back_with_every_acknowledged_record(
+    server: Server,
+) -> None:
+    with server.writing(seconds=5):
+        server.machine.run(f"kill -9 $({CHROMA_PROCESS})")
     waited = until(lambda: answers(server), 60)
     print(f"killed to answer: {waited:.1f} s")
-    server.use_with_token(add=50)
+    server.use_with_token()
 
 
-def test_after_a_reboot_the_server_is_back_with_every_record(server: Server) -> None:
-    server.machine.reboot()
+def test_a_reboot_while_it_writes_costs_no_acknowledged_record(server: Server) -> None:
+    with server.writing(seconds=5):
+        server.machine.reboot()
     waited = until(lambda: answers(server), 240)
     print(f"reboot to answer: {waited:.0f} s")
-    server.use_with_token(add=50)
+    server.use_with_token()
     assert server.status() == 401
 
 
@@ -165,23 +151,34 @@ def test_chroma_does_not_start_on_an_unmounted_volume(server: Server) -> None:
     server.use_with_token()
 
 
-def test_a_power_cut_costs_no_acknowledged_record(server: Server) -> None:
-    server.use_with_token(add=50)
-    server.machine.power_cut()
-    server.machine.start()
-    waited = until(lambda: answers(server), 240)
-    print(f"power cut to answer: {waited:.0f} s")
+def test_a_full_disk_refuses_writes_and_goes_on_when_the_volume_has_grown(server: Server) -> None:
+    run = server.machine.run
+    free = "df --output=avail --block-size=1 /var/lib/chroma | tail -n 1"
+    run(f"fallocate --length $(($({free}) - (4 << 20))) /var/lib/chroma/tmp/filler")
+    errors = server.write_until_refused()
+    print(f"what the writers got: {errors}")
+    assert "ended: InternalError" in errors
     server.use_with_token()
+    server.machine.shut_down()
+    server.volume.grow(3)
+    server.machine.start()
+    until(lambda: answers(server), 240)
+    size = run("df --output=size --block-size=1G /var/lib/chroma | tail -n 1").stdout
+    assert size.strip() == "3"
+    server.use_with_token(batches=4)
 
 
 def test_another_machine_takes_over_while_the_registry_is_away(rig: Rig, server: Server) -> None:
-    """A new root disk, the same data disk. The old machine holds the volume for a while."""
+    """A new root disk, the same data disk. The old machine holds the volume for a while.
+
+    It ends while it writes, by a power cut.
+    """
     until(
         lambda: server.machine.run("test -s /var/lib/chroma/image.name && sync").returncode == 0,
         120,
     )
-    old = server.machine
-    old.terminate(hold=150)
+    with server.writing(seconds=5):
+        server.machine.terminate(hold=150)
     rig.registry.reachable = False
     try:
         machine = server.boot()
@@ -192,7 +189,7 @@ def test_another_machine_takes_over_while_the_registry_is_away(rig: Rig, server:
     assert (signal.status, signal.unique_id) == ("SUCCESS", machine.instance_id)
     assert "VolumeInUse" in machine.console
     assert "taking the one kept on the volume" in machine.console
-    server.use_with_token(add=50)
+    server.use_with_token(batches=2)
 
 
 def test_a_server_that_hangs_is_started_again(server: Server) -> None:

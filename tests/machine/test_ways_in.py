@@ -16,7 +16,7 @@ from tests.host.collector import Collector
 from tests.host.programs import wait_until
 
 from .rig import Rig
-from .server import Server
+from .server import Server, answers
 
 TEAM = "a-team's-key"
 NAME = "otel.rig.test"
@@ -104,14 +104,14 @@ def test_the_old_generation_hands_its_data_to_the_new_one_in_place(
     rig.registry.offer(LAST_PYTHON)
     context = {"stackName": "Old", "chromaVersion": LAST_PYTHON, "auth": "basic"}
     cdk.deploy(context)
-    server = Server(rig, account, "Old", gib=3)
+    server = Server(rig, account, "Old", gib=3, sync_threshold=100)
     machine = server.boot()
     signal = machine.wait_for_signal(900)
     assert signal.status == "SUCCESS", machine.console[-6000:]
     assert server.status() == 401
     way = {"provider": "basic_authn.BasicAuthClientProvider", "credential": server.credential}
-    server.use(100, client=LAST_PYTHON, **way)
-    machine.terminate()
+    server.use(batches=6, client=LAST_PYTHON, **way)
+    machine.terminate()  # at once, by a power cut
 
     cdk.deploy({"stackName": "Old", "auth": "none"})
     server.user_data = account.launched_user_data("Old")
@@ -120,7 +120,11 @@ def test_the_old_generation_hands_its_data_to_the_new_one_in_place(
         signal = machine.wait_for_signal()
         assert signal.status == "SUCCESS", machine.console[-6000:]
         assert server.status() == 200
-        server.use(50)
         assert machine.run("cat /var/lib/chroma/version").stdout == "1.5.9\n"
+        server.use(batches=6)
+        machine.power_cut()
+        machine.start()
+        wait_until(lambda: answers(server), "the server is back", 300)
+        server.use()
     finally:
         machine.terminate()
