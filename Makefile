@@ -51,7 +51,7 @@ format: .venv/installed-dev
 CUTS ?= 20
 soak: .venv/installed-dev node_modules/installed
 	tests/install-programs host machine
-	CUTS=$(CUTS) pytest -s tests/machine/test_power_cuts.py $(ARGS)
+	CUTS=$(CUTS) pytest -s tests/machine/test_life.py -k power_cut $(ARGS)
 
 bench: .venv/installed-dev node_modules/installed
 	tests/install-programs host machine bench

@@ -2,11 +2,16 @@
 
 One machine after the other is booted from the user data exactly as the deployed launch template
 holds it; the tests follow it through its days, in order.
+
+The power is cut as often as CUTS says (`make soak CUTS=20`), with an index that Chroma brings to the
+disk after SYNC_THRESHOLD records.
 """
 
 from __future__ import annotations
 
 import base64
+import os
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -17,15 +22,17 @@ from tests.cloud.moto_server import MotoServer
 from .rig import Rig
 from .server import NEVER, Server, answers, until
 
+CUTS = int(os.environ.get("CUTS", "3"))
+SYNC_THRESHOLD = int(os.environ.get("SYNC_THRESHOLD", str(NEVER)))
 CHROMA_PROCESS = "docker inspect --format '{{.State.Pid}}' chroma"
 
 
 @pytest.fixture(scope="module")
 def server(rig: Rig, account: MotoServer, cdk: Cdk) -> Iterator[Server]:
     outputs = cdk.deploy({"instanceType": "t3.small", "stackName": "Life"})
-    server = Server(rig, account, "Life", sync_threshold=NEVER)
+    server = Server(rig, account, "Life", sync_threshold=SYNC_THRESHOLD)
     assert outputs["VolumeId"] == server.settings["VOLUME"]
-    server.boot()
+    server.boot().wait_for_signal()
     yield server
     server.machine.terminate()
 
@@ -148,6 +155,16 @@ def test_chroma_does_not_start_on_an_unmounted_volume(server: Server) -> None:
     assert run("systemctl is-active chroma.service").stdout.strip() != "active"
     run("systemctl unmask --runtime var-lib-chroma.mount; systemctl start chroma.service")
     until(lambda: answers(server), 120)
+    server.use_with_token()
+
+
+@pytest.mark.parametrize("cut", range(1, CUTS + 1))
+def test_a_power_cut_while_it_writes_costs_no_acknowledged_record(server: Server, cut: int) -> None:
+    with server.writing(random.uniform(1, 15)):
+        server.machine.power_cut()
+    server.machine.start()
+    waited = until(lambda: answers(server), 240)
+    print(f"cut {cut} to answer: {waited:.0f} s, {len(server.acknowledged) * 25} records")
     server.use_with_token()
 
 

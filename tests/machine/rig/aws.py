@@ -1,8 +1,8 @@
 """AWS as the machines see it: a moto server, and before it what moto lacks.
 
 Every call is recorded. `SignalResource` is answered here. `AttachVolume` is refused while another
-machine holds the volume, and plugs the disk into the machine when it is accepted. Tests can have
-any action refused.
+machine holds the volume, and plugs the disk into the machine when it is accepted;
+`AttachNetworkInterface` likewise. Tests can have any action refused.
 """
 
 import http.client
@@ -22,6 +22,8 @@ import boto3
 from .web import Handler, Server
 
 REGION = "us-east-1"
+ATTACHED = {"AttachVolume": "VolumeId", "AttachNetworkInterface": "NetworkInterfaceId"}
+INTERFACE_IN_USE = "InvalidNetworkInterface.InUse"
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,13 @@ class Signal:
 
 
 class Pluggable(Protocol):
-    """A machine that a volume's disk can be plugged into while it runs."""
+    """A machine that disks and interfaces can be plugged into while it runs."""
 
     def plug(self, volume_id: str) -> None:
         """Make the disk appear."""
+
+    def plug_interface(self, address: str) -> None:
+        """Make the interface with that private address appear."""
 
 
 class Aws:
@@ -62,7 +67,7 @@ class Aws:
         self.signals: list[Signal] = []
         self.machines: dict[str, Pluggable] = {}
         self._moto = moto
-        self._holders: dict[str, str] = {}  # volume id -> instance id
+        self._holders: dict[str, str] = {}  # id of a volume or interface -> instance id
         self._refusals: dict[str, tuple[str, str]] = {}  # action -> code, message
         self._changed = threading.Condition()
         self._server = Server(self._handler())
@@ -121,12 +126,22 @@ class Aws:
 
     def _release(self, instance_id: str) -> None:
         self.client("ec2").terminate_instances(InstanceIds=[instance_id])  # detaches them, too
-        self._holders = {v: holder for v, holder in self._holders.items() if holder != instance_id}
+        self._holders = {
+            it: holder for it, holder in self._holders.items() if holder != instance_id
+        }
 
-    def _attached(self, volume_id: str, instance_id: str) -> None:
-        self._holders[volume_id] = instance_id
-        if instance_id in self.machines:
-            self.machines[instance_id].plug(volume_id)
+    def _attached(self, call: Call) -> None:
+        attached, instance_id = (
+            call.parameters[ATTACHED[call.action]],
+            call.parameters["InstanceId"],
+        )
+        self._holders[attached] = instance_id
+        machine = self.machines.get(instance_id)
+        if machine and call.action == "AttachVolume":
+            machine.plug(attached)
+        elif machine:
+            found = self.client("ec2").describe_network_interfaces(NetworkInterfaceIds=[attached])
+            machine.plug_interface(found["NetworkInterfaces"][0]["PrivateIpAddress"])
 
     def _record(self, call: Call) -> None:
         with self._changed:
@@ -144,9 +159,10 @@ class Aws:
         """Return code and message if the rig itself refuses a call."""
         if call.action in self._refusals:
             return self._refusals[call.action]
-        volume = call.parameters.get("VolumeId")
-        if call.action == "AttachVolume" and volume in self._holders:
-            return "VolumeInUse", f"{volume} is already attached to an instance"
+        held = call.parameters.get(ATTACHED.get(call.action, ""))
+        if held in self._holders:
+            code = "VolumeInUse" if call.action == "AttachVolume" else INTERFACE_IN_USE
+            return code, f"{held} is already attached to an instance"
         return None
 
     def _handler(self) -> type[Handler]:
@@ -165,8 +181,8 @@ class Aws:
                     self.answer(200, "<SignalResourceResponse/>", "text/xml")
                 else:
                     status, content_type, answer = aws._pass_on(self.path, self.headers, body)
-                    if call.action == "AttachVolume" and status == 200:
-                        aws._attached(call.parameters["VolumeId"], call.parameters["InstanceId"])
+                    if call.action in ATTACHED and status == 200:
+                        aws._attached(call)
                     self.answer(status, answer, content_type)
 
         return FrontHandler

@@ -1,12 +1,14 @@
 """One EC2 instance: a virtual machine that boots user data."""
 
 import base64
+import ipaddress
 import os
 import socket
 import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from .aws import REGION, Aws, Signal
 from .channel import Channel
@@ -15,6 +17,7 @@ from .imds import InstanceMetadata
 
 METADATA_ADDRESS = "169.254.169.254"
 DOOR = 8000
+ATTACHED_MAC = "02:00:00:00:00:01"  # guest_root has it too
 
 
 class Volume:
@@ -34,7 +37,8 @@ class Volume:
 class Machine:
     """A virtual machine with an instance id, a root disk and metadata of its own.
 
-    ``door`` is the URL on this computer that leads to port 8000 of the machine. ``reachable`` maps
+    ``door`` is the URL on this computer that leads to port 8000 of the machine, ``private_door`` the
+    one that leads there by the interface that it attached. ``reachable`` maps
     ports of 169.254.169.254, as the machine sees them, to ports of this computer's loopback;
     nothing else can be reached from inside.
     """
@@ -59,6 +63,7 @@ class Machine:
         self._reachable = {80: self.metadata.port, **reachable}
         self._door_port = _free_port()
         self.door = f"http://127.0.0.1:{self._door_port}"
+        self.private_door = f"http://127.0.0.1:{_free_port()}"
         self._console = folder / "console.log"
         self._root = folder / "root.qcow2"
         subprocess.run(
@@ -159,6 +164,24 @@ class Machine:
         self._qmp.call(
             "device_add", {"driver": "nvme", "id": serial, "drive": serial, "serial": serial}
         )
+
+    def plug_interface(self, address: str) -> None:
+        """Give the machine an interface; `attach-network-interface` comes here.
+
+        The guest configures it by DHCP, as Amazon Linux does with those that appear later.
+        """
+        port = urlsplit(self.private_door).port
+        network = {
+            "type": "user",
+            "id": "attached",
+            "restrict": True,
+            "net": str(ipaddress.ip_interface(f"{address}/24").network),
+            "dhcpstart": address,
+            "hostfwd": [{"str": f"tcp:127.0.0.1:{port}-{address}:{DOOR}"}],
+        }
+        self._qmp.call("netdev_add", network)
+        card = {"driver": "virtio-net-pci", "id": "eni", "netdev": "attached", "mac": ATTACHED_MAC}
+        self._qmp.call("device_add", card)
 
     @property
     def running(self) -> bool:
