@@ -383,6 +383,30 @@ class LifecyclePolicy(CloudFormationModel):
         del cls.made[resource_name]
 
 
+class BucketPolicy(CloudFormationModel):
+    """`AWS::S3::BucketPolicy`, which `cdk bootstrap` puts on the bucket that it makes.
+
+    The bucket stays without it: the policy refuses whoever comes without TLS, as everybody does here.
+    """
+
+    def __init__(self, bucket: str) -> None:
+        self.physical_resource_id = bucket
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return ""
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        return "AWS::S3::BucketPolicy"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Properties, *_: Any, **__: Any
+    ) -> BucketPolicy:
+        return cls(cloudformation_json["Properties"]["Bucket"])
+
+
 class AutoScalingGroup(CloudFormationModel):
     """`AWS::AutoScaling::AutoScalingGroup` that stays itself through an update and replaces its instances if told to.
 

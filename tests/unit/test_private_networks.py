@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
@@ -12,17 +11,16 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk.assertions import Template
 
 from chroma_stack import ChromaServer
+from examples.private_network.app import IsolatedStack
 from tests.unit.synthesis import host_settings, properties, resource
 
 PAGE = (Path(__file__).parents[2] / "docs" / "private-networks.md").read_text()
-USE, ISOLATED = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+[USE] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 ENDPOINT = "AWS::EC2::VPCEndpoint"
 
 
 def isolated() -> Template:
-    names: dict[str, Any] = {}
-    exec(ISOLATED, names)
-    return Template.from_stack(names["IsolatedStack"](cdk.App(), "Isolated"))
+    return Template.from_stack(IsolatedStack(cdk.App(), "Isolated"))
 
 
 def services(made: Template) -> set[str]:
@@ -39,10 +37,13 @@ def test_the_example_has_every_endpoint_of_the_table_and_no_other() -> None:
     assert {"s3", "ec2", "ecr.api", "ecr.dkr", "cloudformation"} <= listed
 
 
-def test_the_machine_of_the_example_boots_when_its_endpoints_are_there() -> None:
+def test_the_machine_of_the_example_boots_when_its_endpoints_are_there_and_open() -> None:
     made = isolated()
     waits_for = resource(made, "AWS::AutoScaling::AutoScalingGroup")["DependsOn"]
-    assert made.find_resources(ENDPOINT).keys() <= set(waits_for)
+    for kind in (ENDPOINT, "AWS::EC2::SecurityGroupIngress"):
+        needed = {it for it in made.find_resources(kind) if it.startswith("Vpc")}
+        assert len(needed) == 9
+        assert needed <= set(waits_for)
 
 
 def test_the_example_needs_no_internet() -> None:
