@@ -6,7 +6,6 @@ environment.
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,13 +17,13 @@ import httpx
 import pytest
 
 from tests.cloud.moto_server import MotoServer
-from tests.host.bedrock import ANSWER_MODEL, EMBEDDING_MODEL, Bedrock
+from tests.host.bedrock import Bedrock
 from tests.host.chroma_servers import ChromaServer
 from tests.host.door import Door
+from tests.host.lambda_function import start_function
 from tests.host.programs import free_port
 from tests.host.test_credential import run
 
-CODE = Path(__file__).parents[2] / "examples" / "lambda_rag" / "function" / "index.py"
 DOCUMENTS = [
     {"id": "opening", "text": "The shop opens at nine and closes at six."},
     {"id": "parking", "text": "Bicycles are parked in the yard behind the house."},
@@ -84,27 +83,11 @@ def changed(aws: MotoServer, chroma: ChromaServer, make_door: Callable[..., Door
 def start(
     aws: MotoServer, bedrock: Bedrock, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., ModuleType]:
-    """Starts the function as Lambda does: its module is run, with these variables."""
+    """Starts the function for a machine, with further variables."""
 
     def start(machine: Machine = machine, **variables: str) -> ModuleType:
-        environment = {
-            **aws.environment,
-            "AWS_ENDPOINT_URL_SECRETS_MANAGER": aws.endpoint,
-            "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": bedrock.url,
-            "CHROMA_URL": machine.door.url,
-            "CHROMA_SECRET": machine.secret,
-            "EMBEDDING_MODEL": EMBEDDING_MODEL,
-            "ANSWER_MODEL": ANSWER_MODEL,
-            **variables,
-        }
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        spec = importlib.util.spec_from_file_location("index", CODE)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+        where = {"url": machine.door.url, "secret": machine.secret, **variables}
+        return start_function(monkeypatch, aws, bedrock, **where)
 
     return start
 
@@ -253,7 +236,7 @@ def test_a_server_that_is_away_is_told_in_words(
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(Exception, match=f"^the Chroma server at {url} does not answer"):
-        start(CHROMA_URL=url).handler({"add": DOCUMENTS, "collection": collection}, None)
+        start(url=url).handler({"add": DOCUMENTS, "collection": collection}, None)
 
 
 def test_a_model_that_bedrock_does_not_offer_is_told_in_words(

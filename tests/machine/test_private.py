@@ -9,6 +9,8 @@ import pytest
 
 from tests.cloud.cdk import Cdk
 from tests.cloud.moto_server import MotoServer
+from tests.host.bedrock import Bedrock
+from tests.host.lambda_function import start_function
 
 from .rig import Rig
 from .server import TENANT, Server, until
@@ -51,6 +53,13 @@ def server(rig: Rig, account: MotoServer, hostname: str) -> Iterator[Server]:
     machine.terminate()
 
 
+@pytest.fixture
+def bedrock() -> Iterator[Bedrock]:
+    bedrock = Bedrock()
+    yield bedrock
+    bedrock.close()
+
+
 @pytest.fixture(scope="module")
 def headers(server: Server) -> dict[str, str]:
     return {"Authorization": f"Bearer {server.credential}"}
@@ -85,6 +94,18 @@ def test_chroma_obeys_the_configuration_that_was_given(
 ) -> None:
     url = f"{server.machine.private_door}/api/v2/reset"
     assert httpx.post(url, headers=headers, timeout=30).status_code == 200
+
+
+def test_the_function_of_the_first_example_answers_from_this_server(
+    account: MotoServer, server: Server, bedrock: Bedrock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, secret = server.machine.private_door, server.settings["AUTH_SECRET"]
+    function = start_function(monkeypatch, account, bedrock, url, secret)
+    documents = [{"id": "opening", "text": "The shop opens at nine and closes at six."}]
+    assert function.handler({"add": documents}, None)["added"] == 1
+    given = function.handler({"question": "When does the shop open?"}, None)
+    assert [source["id"] for source in given["sources"]] == ["opening"]
+    assert documents[0]["text"] in given["answer"]
 
 
 def test_the_commands_of_ones_own_were_run(server: Server) -> None:
