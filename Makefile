@@ -26,11 +26,12 @@ dist: .venv/installed-dev
 	uv build --quiet --out-dir dist .
 
 unit: .venv/installed-dev node_modules/installed
-	pytest tests/unit $(ARGS)
+	pytest --numprocesses 2 --dist loadfile tests/unit $(ARGS)
 
 test: .venv/installed-dev node_modules/installed
 	tests/install-programs host machine
-	pytest tests/unit tests/package tests/host tests/cloud $(ARGS)
+	pytest --numprocesses 2 --dist loadfile tests/unit tests/package tests/cloud $(ARGS)
+	pytest tests/host $(ARGS)
 	# An emulated machine uses one processor.
 	pytest --numprocesses 2 --dist loadfile tests/machine $(ARGS)
 

@@ -111,8 +111,11 @@ class Server:
 
     def write_until_refused(self) -> str:
         """Have writers add batches until each of them gets an error, and return what they got."""
-        with self._start_writers() as writers:
+        writers = self._start_writers()
+        try:
             output, errors = writers.communicate(timeout=300)
+        finally:
+            writers.kill()
         self._note(output)
         return errors
 

@@ -171,7 +171,7 @@ def test_a_power_cut_while_it_writes_costs_no_acknowledged_record(server: Server
 def test_a_full_disk_refuses_writes_and_goes_on_when_the_volume_has_grown(server: Server) -> None:
     run = server.machine.run
     free = "df --output=avail --block-size=1 /var/lib/chroma | tail -n 1"
-    run(f"fallocate --length $(($({free}) - (4 << 20))) /var/lib/chroma/tmp/filler")
+    run(f"fallocate --length $(($({free}) - (1 << 20))) /var/lib/chroma/tmp/filler")
     errors = server.write_until_refused()
     print(f"what the writers got: {errors}")
     assert "ended: InternalError" in errors
