@@ -1,44 +1,60 @@
-"""The data of the old generation of Chroma, taken up by the new one."""
+"""The data of the old generation of Chroma, taken up by the new one.
+
+0.6.3 with a user and a password, then 1.5.9 without authentication, in order.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
 
 from tests.cloud.cdk import Cdk
 from tests.cloud.moto_server import MotoServer
 from tests.host.chroma_servers import LAST_PYTHON
-from tests.host.programs import wait_until
 
 from .rig import Rig
-from .server import Server, answers
+from .server import Server, answers, until
+
+STACK = {"stackName": "Old"}
 
 
-def test_the_old_generation_hands_its_data_to_the_new_one_in_place(
-    rig: Rig, account: MotoServer, cdk: Cdk
-) -> None:
-    """0.6.3 with a user and a password, then 1.5.9 without authentication."""
+@pytest.fixture(scope="module")
+def server(rig: Rig, account: MotoServer, cdk: Cdk) -> Iterator[Server]:
     rig.registry.offer(LAST_PYTHON)
-    context = {"stackName": "Old", "chromaVersion": LAST_PYTHON, "auth": "basic"}
-    cdk.deploy(context)
+    cdk.deploy({**STACK, "chromaVersion": LAST_PYTHON, "auth": "basic"})
     server = Server(rig, account, "Old", gib=3, sync_threshold=100)
-    machine = server.boot()
-    signal = machine.wait_for_signal(900)
-    assert signal.status == "SUCCESS", machine.console[-6000:]
+    server.boot()
+    yield server
+    server.machine.terminate()
+
+
+def test_the_old_generation_asks_for_user_and_password(server: Server) -> None:
+    signal = server.machine.wait_for_signal(900)
+    assert signal.status == "SUCCESS", server.machine.console[-6000:]
     assert server.status() == 401
     way = {"provider": "basic_authn.BasicAuthClientProvider", "credential": server.credential}
     server.use(batches=6, client=LAST_PYTHON, **way)
-    machine.terminate()  # at once, by a power cut
 
-    cdk.deploy({"stackName": "Old", "auth": "none"})
+
+def test_the_new_generation_takes_its_data_up_in_place(
+    server: Server, account: MotoServer, cdk: Cdk
+) -> None:
+    server.machine.terminate()  # at once, by a power cut
+    cdk.deploy({**STACK, "auth": "none"})
     server.user_data = account.launched_user_data("Old")
-    machine = server.boot()
-    try:
-        signal = machine.wait_for_signal()
-        assert signal.status == "SUCCESS", machine.console[-6000:]
-        assert server.status() == 200
-        assert machine.run("cat /var/lib/chroma/version").stdout == "1.5.9\n"
-        server.use(batches=6)
-        machine.power_cut()
-        machine.start()
-        wait_until(lambda: answers(server), "the server is back", 300)
-        server.use()
-    finally:
-        machine.terminate()
+    signal = server.boot().wait_for_signal()
+    assert signal.status == "SUCCESS", server.machine.console[-6000:]
+    assert server.machine.run("cat /var/lib/chroma/version").stdout == "1.5.9\n"
+    server.use(batches=6)
+
+
+def test_without_authentication_nobody_is_asked(server: Server) -> None:
+    assert server.status() == 200
+
+
+def test_a_power_cut_after_that_costs_no_record(server: Server) -> None:
+    server.machine.power_cut()
+    server.machine.start()
+    until(lambda: answers(server), 300)
+    server.use()
