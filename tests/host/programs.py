@@ -30,9 +30,12 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_until(true: Callable[[], object], what: str, seconds: float = 30) -> None:
-    """Returns as soon as `true()` is, or fails with what was waited for."""
-    deadline = time.monotonic() + seconds
+def wait_until(
+    true: Callable[[], object], what: str, seconds: float = 30, every: float = 0.02
+) -> float:
+    """Returns for how long it waited as soon as `true()` is, or fails with what was waited for."""
+    start = time.monotonic()
     while not true():
-        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
-        time.sleep(0.02)
+        assert time.monotonic() - start < seconds, f"after {seconds} s still not: {what}"
+        time.sleep(every)
+    return time.monotonic() - start

@@ -6,7 +6,7 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ import httpx
 
 from tests.cloud.moto_server import MotoServer
 from tests.host.chroma_servers import CURRENT, RECORDS, python_with_chroma
+from tests.host.programs import wait_until
 
 from .rig import Machine, Rig, Volume
 
@@ -69,6 +70,16 @@ class Server:
         """What the door answers to a request."""
         answer = httpx.get(f"{self.machine.door}/api/v2{path}", headers=headers, timeout=30)
         return answer.status_code
+
+    def wait_for_answer(self, seconds: float) -> float:
+        """Returns for how long it waited until the door let through, and Chroma answered."""
+        return wait_until(self._answers, "the server answers", seconds, every=0.5)
+
+    def _answers(self) -> bool:
+        try:
+            return self.status(path="/heartbeat") == 200
+        except httpx.TransportError:
+            return False
 
     def use(self, batches: int = 0, client: str = CURRENT, **way: str) -> None:
         """Compare with a real client what was acknowledged so far, and add some batches of 25.
@@ -156,20 +167,3 @@ class Server:
 
     def _note(self, output: str) -> None:
         self.acknowledged += map(int, output.split())
-
-
-def answers(server: Server) -> bool:
-    """Whether the door lets through, and Chroma answers."""
-    try:
-        return server.status(path="/heartbeat") == 200
-    except httpx.TransportError:
-        return False
-
-
-def until(true: Callable[[], object], seconds: float) -> float:
-    """Waits, and returns for how long."""
-    start = time.monotonic()
-    while not true():
-        assert time.monotonic() - start < seconds
-        time.sleep(0.5)
-    return time.monotonic() - start

@@ -18,9 +18,10 @@ import pytest
 
 from tests.cloud.cdk import Cdk
 from tests.cloud.moto_server import MotoServer
+from tests.host.programs import wait_until
 
 from .rig import Rig
-from .server import NEVER, Server, answers, until
+from .server import NEVER, Server
 
 CUTS = int(os.environ.get("CUTS", "3"))
 SYNC_THRESHOLD = int(os.environ.get("SYNC_THRESHOLD", str(NEVER)))
@@ -121,7 +122,7 @@ def test_a_changed_credential_is_taken_up_within_a_minute(server: Server) -> Non
     )
     after = {"Authorization": "Bearer another-token"}
     # Each call of `aws` takes 12 seconds here, and 1 on a t3.small.
-    waited = until(lambda: server.status(after) == 200, 120)
+    waited = wait_until(lambda: server.status(after) == 200, "it is taken up", 120, every=0.5)
     print(f"credential taken up after {waited:.0f} s")
     assert server.status(before) == 200
     server.use_with_token()
@@ -132,7 +133,7 @@ def test_a_chroma_killed_while_it_writes_is_back_with_every_acknowledged_record(
 ) -> None:
     with server.writing(seconds=5):
         server.machine.run(f"kill -9 $({CHROMA_PROCESS})")
-    waited = until(lambda: answers(server), 60)
+    waited = server.wait_for_answer(60)
     print(f"killed to answer: {waited:.1f} s")
     server.use_with_token()
 
@@ -140,7 +141,7 @@ def test_a_chroma_killed_while_it_writes_is_back_with_every_acknowledged_record(
 def test_a_reboot_while_it_writes_costs_no_acknowledged_record(server: Server) -> None:
     with server.writing(seconds=5):
         server.machine.reboot()
-    waited = until(lambda: answers(server), 240)
+    waited = server.wait_for_answer(240)
     print(f"reboot to answer: {waited:.0f} s")
     server.use_with_token()
     assert server.status() == 401
@@ -154,7 +155,7 @@ def test_chroma_does_not_start_on_an_unmounted_volume(server: Server) -> None:
     run("systemctl mask --runtime var-lib-chroma.mount; systemctl start chroma.service")
     assert run("systemctl is-active chroma.service").stdout.strip() != "active"
     run("systemctl unmask --runtime var-lib-chroma.mount; systemctl start chroma.service")
-    until(lambda: answers(server), 120)
+    server.wait_for_answer(120)
     server.use_with_token()
 
 
@@ -163,7 +164,7 @@ def test_a_power_cut_while_it_writes_costs_no_acknowledged_record(server: Server
     with server.writing(random.uniform(1, 15)):
         server.machine.power_cut()
     server.machine.start()
-    waited = until(lambda: answers(server), 240)
+    waited = server.wait_for_answer(240)
     print(f"cut {cut} to answer: {waited:.0f} s, {len(server.acknowledged) * 25} records")
     server.use_with_token()
 
@@ -179,7 +180,7 @@ def test_a_full_disk_refuses_writes_and_goes_on_when_the_volume_has_grown(server
     server.machine.shut_down()
     server.volume.grow(3)
     server.machine.start()
-    until(lambda: answers(server), 240)
+    server.wait_for_answer(240)
     size = run("df --output=size --block-size=1G /var/lib/chroma | tail -n 1").stdout
     assert size.strip() == "3"
     server.use_with_token(batches=4)
@@ -190,9 +191,11 @@ def test_another_machine_takes_over_while_the_registry_is_away(rig: Rig, server:
 
     It ends while it writes, by a power cut.
     """
-    until(
+    wait_until(
         lambda: server.machine.run("test -s /var/lib/chroma/image.name && sync").returncode == 0,
+        "the image is kept",
         120,
+        every=0.5,
     )
     with server.writing(seconds=5):
         server.machine.terminate(hold=150)
@@ -216,8 +219,10 @@ def test_a_server_that_hangs_is_started_again(server: Server) -> None:
     run("sed -i 's/^START=.*/START=0/; s/^UP_TO_RESTART=.*/UP_TO_RESTART=2/' /opt/chroma/watch")
     before = run(CHROMA_PROCESS).stdout
     run("kill -STOP $(docker top chroma -eo pid | tail -n +2)")
-    waited = until(lambda: run(CHROMA_PROCESS).stdout not in ("", before), 300)
-    until(lambda: answers(server), 120)
+    waited = wait_until(
+        lambda: run(CHROMA_PROCESS).stdout not in ("", before), "it is another one", 300, every=0.5
+    )
+    server.wait_for_answer(120)
     print(f"hung to answer: {waited:.0f} s")
     server.use_with_token()
 
@@ -227,7 +232,7 @@ def test_a_machine_that_cannot_be_helped_asks_to_be_replaced(rig: Rig, server: S
     run("sed -i 's/^UP_TO_REPLACEMENT=.*/UP_TO_REPLACEMENT=1/' /opt/chroma/watch")
     run("systemctl stop chroma.service")
     key = server.machine.access_key
-    until(lambda: rig.aws.calls_of("SetInstanceHealth", key), 180)
+    wait_until(lambda: rig.aws.calls_of("SetInstanceHealth", key), "it asks", 180)
     [call, *_] = rig.aws.calls_of("SetInstanceHealth", key)
     assert call.parameters["InstanceId"] == server.machine.instance_id
     assert call.parameters["HealthStatus"] == "Unhealthy"

@@ -11,9 +11,10 @@ from tests.cloud.cdk import Cdk
 from tests.cloud.moto_server import MotoServer
 from tests.host.bedrock import Bedrock
 from tests.host.lambda_function import start_function
+from tests.host.programs import wait_until
 
 from .rig import Rig
-from .server import TENANT, Server, until
+from .server import TENANT, Server
 
 APP = """\
 import aws_cdk as cdk
@@ -112,4 +113,4 @@ def test_the_commands_of_ones_own_were_run(server: Server) -> None:
     run = server.machine.run
     assert run("test -e /run/before").returncode == 0
     # The image is put beside the data first.
-    until(lambda: run("test -e /run/after").returncode == 0, 180)
+    wait_until(lambda: run("test -e /run/after").returncode == 0, "they ran", 180, every=0.5)

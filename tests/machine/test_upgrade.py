@@ -14,7 +14,7 @@ from tests.cloud.moto_server import MotoServer
 from tests.host.chroma_servers import LAST_PYTHON
 
 from .rig import Rig
-from .server import Server, answers, until
+from .server import Server
 
 STACK = {"stackName": "Old"}
 
@@ -40,6 +40,7 @@ def test_the_old_generation_asks_for_user_and_password(server: Server) -> None:
 def test_the_new_generation_takes_its_data_up_in_place(
     server: Server, account: MotoServer, cdk: Cdk
 ) -> None:
+    assert server.acknowledged
     server.machine.terminate()  # at once, by a power cut
     cdk.deploy({**STACK, "auth": "none"})
     server.user_data = account.launched_user_data("Old")
@@ -56,5 +57,5 @@ def test_without_authentication_nobody_is_asked(server: Server) -> None:
 def test_a_power_cut_after_that_costs_no_record(server: Server) -> None:
     server.machine.power_cut()
     server.machine.start()
-    until(lambda: answers(server), 300)
+    server.wait_for_answer(300)
     server.use()
