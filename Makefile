@@ -3,8 +3,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 ARGS ?=
+START := $(shell date +%s)
 
-.PHONY: synth deploy template publish dist unit test soak lint format bench pin
+.PHONY: synth deploy template publish dist unit test soak lint format docs bench pin
 
 synth: .venv/installed node_modules/installed
 	cdk synth --quiet $(ARGS)
@@ -15,7 +16,7 @@ deploy: .venv/installed node_modules/installed
 
 # The published template, for people without the CDK.
 template: .venv/installed
-	python -m chroma_stack.template dist/chroma.cf.json
+	python -m chroma_stack.published_template dist/chroma.cf.json
 
 # make publish ARGS="--bucket NAME --dry-run"
 publish: .venv/installed
@@ -32,8 +33,9 @@ test: .venv/installed-dev node_modules/installed
 	tests/install-programs host machine
 	pytest --numprocesses 2 --dist loadfile tests/unit tests/package tests/cloud $(ARGS)
 	pytest tests/host $(ARGS)
-	# An emulated machine uses one processor.
+	# An emulated instance uses one processor.
 	pytest --numprocesses 2 --dist loadfile tests/machine $(ARGS)
+	@echo "All tests passed in $$((($$(date +%s) - $(START)) / 60)) minutes."
 
 lint: .venv/installed-dev node_modules/installed template
 	tests/install-programs host
@@ -47,6 +49,10 @@ lint: .venv/installed-dev node_modules/installed template
 format: .venv/installed-dev
 	ruff check --fix .
 	ruff format .
+
+# What the documentation takes from the code.
+docs: .venv/installed-dev
+	python -m tests.unit.pages
 
 # Power cuts of an emulated machine under writers: make soak CUTS=20
 CUTS ?= 20

@@ -1,14 +1,14 @@
-"""``cdk deploy -c key=value …``: a Chroma server of one's own."""
+"""``cdk deploy -c key=value …``: a Chroma server of your own."""
 
 import sys
 
 import aws_cdk as cdk
 
-from chroma_stack import ChromaStack, SettingError, context
+from chroma_stack import SettingError, context
 
 app = cdk.App()
 try:
-    ChromaStack(app, **context.read(app.node))
+    context.chroma_stack(app)
 except SettingError as error:
     sys.exit(f"Error: {error}")
 app.synth()

@@ -1,11 +1,13 @@
-"""Chroma on one EC2 machine that heals itself, as AWS CDK constructs."""
+"""Chroma on one EC2 instance that heals itself, as AWS CDK constructs."""
 
 from chroma_stack.auth import ChromaAuth, TokenHeader
 from chroma_stack.endpoint import Endpoint, IChromaServer
 from chroma_stack.errors import SettingError
 from chroma_stack.image import ChromaImage
-from chroma_stack.server import ChromaServer
-from chroma_stack.stack import ChromaStack
+from chroma_stack.instance import MachineImageId
+from chroma_stack.secrets import SecretArn
+from chroma_stack.server import ChromaServer, ChromaServerOptions
+from chroma_stack.stack import ChromaStack, ChromaStackOptions
 from chroma_stack.tracing import ChromaTracing
 from chroma_stack.version import ChromaVersion
 
@@ -16,11 +18,15 @@ __all__ = [
     "ChromaAuth",
     "ChromaImage",
     "ChromaServer",
+    "ChromaServerOptions",
     "ChromaStack",
+    "ChromaStackOptions",
     "ChromaTracing",
     "ChromaVersion",
     "Endpoint",
     "IChromaServer",
+    "MachineImageId",
+    "SecretArn",
     "SettingError",
     "TokenHeader",
 ]

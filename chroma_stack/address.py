@@ -1,7 +1,8 @@
-"""Where clients find the server: on an Elastic IP in a public subnet, by a name elsewhere.
+"""Where clients reach the server: at an Elastic IP in a public subnet, by a private name
+elsewhere.
 
-Either belongs to the stack. The machine takes it at the end of its boot, and the next
-machine takes it over.
+Either belongs to the stack. The instance takes it at the end of its boot, and the next instance
+takes it over.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_route53 as route53
+from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from chroma_stack.errors import SettingError
-from chroma_stack.machine import BOOT_TIMEOUT, INTERFACE_TIMEOUT
+from chroma_stack.instance import BOOT_TIMEOUT, INTERFACE_TIMEOUT, InstanceRole, arn
+from chroma_stack.settings import matching
 
 _LONGEST_LABEL = 63
 """Characters of one part of a name: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4"""
@@ -27,35 +30,57 @@ _TIME_TO_LIVE = cdk.Duration.seconds(60)
 
 @dataclass(frozen=True)
 class Address:
-    """What the machine takes, and what the machine and its clients know of it."""
+    """What the instance takes, and what the instance and its clients know of it."""
 
     hostname: str
     """What clients connect to."""
 
-    resource_type: str
-    """As ARNs name it."""
+    ip_address: str
+    """The public IP address, or the private one of the interface."""
+
+    arn: str
+    """Of the Elastic IP or the network interface."""
 
     resource_id: str
     """``eipalloc-…`` or ``eni-…``."""
 
-    action: str
-    """The action of EC2 that takes it."""
-
-    boot_timeout: cdk.Duration
-    """How long a boot may last that ends with taking it."""
-
-    private_address: str = ""
-    """That of the interface; empty for an Elastic IP."""
+    is_public: bool
+    """Whether it is an Elastic IP."""
 
     @property
-    def is_public(self) -> bool:
-        """Whether it is an Elastic IP."""
-        return not self.private_address
+    def boot_timeout(self) -> cdk.Duration:
+        """How long a boot may take that ends with taking it."""
+        return BOOT_TIMEOUT if self.is_public else BOOT_TIMEOUT.plus(INTERFACE_TIMEOUT)
 
     @property
     def host_settings(self) -> dict[str, str]:
         """What ``host/boot`` reads."""
-        return {"ADDRESS": self.resource_id, "PRIVATE_ADDRESS": self.private_address}
+        private_address = "" if self.is_public else self.ip_address
+        return {"ADDRESS": self.resource_id, "PRIVATE_ADDRESS": private_address}
+
+    def grant_take(self, role: InstanceRole) -> None:
+        """Let the instance take the address, and record on it which volume holds the data."""
+        if self.is_public:
+            role.allow(["ec2:AssociateAddress"], [self.arn, arn("ec2", "network-interface/*")])
+            role.acknowledge_wildcard(
+                "arn:<AWS::Partition>:ec2:<AWS::Region>:<AWS::AccountId>:network-interface/*",
+                "The id of an instance's network interface is not known before it is launched; "
+                "the address is named.",
+            )
+            role.allow_for_own("ec2:AssociateAddress", "ec2", "instance/*")
+        else:
+            role.allow(["ec2:AttachNetworkInterface"], [self.arn])
+            role.allow_for_own("ec2:AttachNetworkInterface", "ec2", "instance/*")
+        role.allow(
+            ["ec2:CreateTags"],
+            [self.arn],
+            {"ForAllValues:StringEquals": {"aws:TagKeys": ["chroma-data"]}},
+        )
+        # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
+        role.allow(["ec2:DescribeTags"], ["*"])
+        role.acknowledge_wildcard(
+            "*", "ec2:DescribeTags, which reads which volume holds the data, knows no resources."
+        )
 
 
 def is_public(vpc: ec2.IVpc, subnet: ec2.ISubnet) -> bool:
@@ -70,12 +95,42 @@ def elastic_ip(scope: Construct) -> Address:
     """A public address of the server's own."""
     resource = ec2.CfnEIP(scope, "Address", domain="vpc")
     return Address(
-        hostname=resource.ref,
-        resource_type="elastic-ip",
+        hostname=_public_dns_name(scope, resource.ref),
+        ip_address=resource.ref,
+        arn=arn("ec2", f"elastic-ip/{resource.attr_allocation_id}"),
         resource_id=resource.attr_allocation_id,
-        action="ec2:AssociateAddress",
-        boot_timeout=BOOT_TIMEOUT,
+        is_public=True,
     )
+
+
+def _public_dns_name(scope: Construct, ip_address: str) -> str:
+    """The name that EC2 gives a public address. Inside a VPC with DNS host names it resolves
+    to the private address, so that clients there use their own private addresses, which
+    security groups can allow; elsewhere it resolves to the public address.
+
+    https://docs.aws.amazon.com/vpc/latest/userguide/vpc-dns.html#vpc-dns-hostnames
+    """
+    region = cdk.Stack.of(scope).region
+    dashed = cdk.Fn.join("-", cdk.Fn.split(".", ip_address))
+    if not cdk.Token.is_unresolved(region):
+        return f"ec2-{dashed}.{_compute_zone(region)}.{cdk.Aws.URL_SUFFIX}"
+    is_us_east_1 = cdk.CfnCondition(
+        scope, "IsUsEast1", expression=cdk.Fn.condition_equals(region, "us-east-1")
+    )
+    zone = cdk.Fn.condition_if(
+        is_us_east_1.logical_id, _compute_zone("us-east-1"), _compute_zone(region)
+    )
+    # No other stack knows the condition, but every stack may refer to a resource.
+    return ssm.StringParameter(
+        scope,
+        "Hostname",
+        description="Host name of the Chroma server",
+        string_value=f"ec2-{dashed}.{zone.to_string()}.{cdk.Aws.URL_SUFFIX}",
+    ).string_value
+
+
+def _compute_zone(region: str) -> str:
+    return "compute-1" if region == "us-east-1" else f"{region}.compute"
 
 
 def private_name(
@@ -113,11 +168,10 @@ def private_name(
     )
     return Address(
         hostname=name,
-        resource_type="network-interface",
+        ip_address=interface.attr_primary_private_ip_address,
+        arn=arn("ec2", f"network-interface/{interface.ref}"),
         resource_id=interface.ref,
-        action="ec2:AttachNetworkInterface",
-        boot_timeout=BOOT_TIMEOUT.plus(INTERFACE_TIMEOUT),
-        private_address=interface.attr_primary_private_ip_address,
+        is_public=False,
     )
 
 
@@ -132,11 +186,10 @@ def _label(scope: Construct) -> str:
 
 
 def _checked(name: str, hosted_zone: route53.IHostedZone | None = None) -> str:
-    if cdk.Token.is_unresolved(name):
+    matching("domain_name", name, _NAME, "a name in small letters: chroma.example.internal")
+    if hosted_zone is None or cdk.Token.is_unresolved(name):
         return name
-    if not re.fullmatch(_NAME, name):
-        raise SettingError("domain_name", name, "a name in small letters: chroma.example.internal")
-    if hosted_zone is not None and not cdk.Token.is_unresolved(hosted_zone.zone_name):
+    if not cdk.Token.is_unresolved(hosted_zone.zone_name):
         zone_name = hosted_zone.zone_name.rstrip(".")
         if name != zone_name and not name.endswith(f".{zone_name}"):
             raise SettingError("domain_name", name, f"a name in the hosted zone, {zone_name}")

@@ -1,18 +1,21 @@
-"""Who is let in: the credential that the front door asks for."""
+"""Who is let in: the credential that the proxy asks for."""
 
 from __future__ import annotations
 
 import enum
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aws_cdk import SecretValue
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from chroma_stack.acknowledge import acknowledge
 from chroma_stack.errors import SettingError
+from chroma_stack.secrets import SecretArn, imported
+from chroma_stack.settings import Setting
 
 GENERATED_LENGTH = 40
 """Letters and digits of a generated token or password: 238 bits."""
@@ -38,13 +41,8 @@ _NAMES = {
 """Ours, and those of Chroma's documentation: the class names of 0.5 and of 0.4."""
 
 
-def documented_names(mode: AuthMode) -> list[str]:
-    """The class names of a mode in Chroma's documentation."""
-    return [name for name, meant in _NAMES.items() if meant is mode and "." in name]
-
-
-def check_origin(origin: str) -> str:
-    """The origin as given.
+def parse_origin(origin: str) -> str:
+    """An origin of web pages, as given.
 
     :raises SettingError: when it is none.
     """
@@ -85,25 +83,25 @@ class TokenHeader(enum.Enum):
         )
 
 
-class BoundAuth(NamedTuple):
+class AuthBinding(NamedTuple):
     """What became of an authentication in a server."""
 
     secret: secretsmanager.ISecret | None
-    """Its plain string is what a client sends; ``None`` when nobody is asked."""
+    """Its plain string is what a client sends; ``None`` when there is no authentication."""
 
     host_settings: dict[str, str]
-    """What the machine has to know."""
+    """What ``host/proxy.cfg`` and ``host/credential`` read."""
 
 
-def auth_settings(*, mode: str, token_header: str, secret_arn: str) -> dict[str, str]:
-    """What ``host/haproxy.cfg`` and ``host/credential`` read."""
+def host_settings(*, mode: str, token_header: str, secret_arn: str) -> dict[str, str]:
+    """What ``host/proxy.cfg`` and ``host/credential`` read."""
     return {"AUTH": mode, "AUTH_TOKEN_HEADER": token_header, "AUTH_SECRET": secret_arn}
 
 
 @dataclass(frozen=True)
 class ChromaAuth:
-    """What the front door asks of a client. Made by :meth:`token`, :meth:`basic`,
-    :meth:`none` or :meth:`of`."""
+    """What the proxy asks of a client. Made by :meth:`token`, :meth:`basic`, :meth:`none` or
+    :meth:`of`."""
 
     mode: AuthMode
     """A token, a user's name and password, or nothing."""
@@ -111,13 +109,13 @@ class ChromaAuth:
     token_header: TokenHeader = TokenHeader.AUTHORIZATION
     """The header of a token."""
 
-    secret: secretsmanager.ISecret | None = None
+    secret: secretsmanager.ISecret | SecretArn | None = None
     """The secret that was given. ``None`` where one is to be made, or none is needed."""
 
     @staticmethod
     def token(
         *,
-        secret: secretsmanager.ISecret | None = None,
+        secret: secretsmanager.ISecret | SecretArn | None = None,
         token_header: TokenHeader = TokenHeader.AUTHORIZATION,
     ) -> ChromaAuth:
         """A token in a header.
@@ -129,7 +127,7 @@ class ChromaAuth:
         return ChromaAuth(AuthMode.TOKEN, token_header, secret)
 
     @staticmethod
-    def basic(*, secret: secretsmanager.ISecret | None = None) -> ChromaAuth:
+    def basic(*, secret: secretsmanager.ISecret | SecretArn | None = None) -> ChromaAuth:
         """A user's name and a password (HTTP basic authentication).
 
         :param secret: holds ``user:password`` as its plain string. Default: a new secret
@@ -139,35 +137,37 @@ class ChromaAuth:
 
     @staticmethod
     def none() -> ChromaAuth:
-        """Nobody is asked: whoever reaches the port reads and writes everything."""
+        """No authentication: whoever reaches the port reads and writes everything."""
         return ChromaAuth(AuthMode.NONE)
 
     @staticmethod
     def of(
-        name: str,
+        name: str = AuthMode.TOKEN.value,
         *,
-        secret: secretsmanager.ISecret | None = None,
-        token_header: TokenHeader = TokenHeader.AUTHORIZATION,
+        secret: secretsmanager.ISecret | SecretArn | None = None,
+        token_header: TokenHeader | None = None,
     ) -> ChromaAuth:
         """By name: ``token``, ``basic``, ``none``, or the class name of an authentication
         provider in Chroma's documentation.
 
-        :param name: the name.
+        :param name: the name. Default: ``token``.
         :param secret: holds the credential as its plain string. Default: a new secret with a
             generated one.
         :param token_header: the header of a token. Default: ``Authorization: Bearer TOKEN``.
-        :raises SettingError: when the name is none of these.
+        :raises SettingError: when the name is none of these, or the others do not fit it.
         """
         mode = _NAMES.get(name)
         if mode is None:
             raise SettingError(
                 "auth",
                 name,
-                "token, basic, none, or a provider's class name of Chroma's",
+                "token, basic, none, or the class name of a provider of Chroma's",
             )
-        if mode is AuthMode.NONE and secret is not None:
-            raise SettingError("auth", name, "token or basic, when there is a secret for it")
-        return ChromaAuth(mode, token_header, secret)
+        if token_header is not None and mode is not AuthMode.TOKEN:
+            raise SettingError("token_header", token_header.value, "only with auth=token")
+        if secret is not None and mode is AuthMode.NONE:
+            raise SettingError("secret", str(secret), "only with auth=token or auth=basic")
+        return ChromaAuth(mode, token_header or TokenHeader.AUTHORIZATION, secret)
 
     @property
     def description(self) -> str:
@@ -179,28 +179,32 @@ class ChromaAuth:
             return "user and password (HTTP basic authentication)"
         return "nothing: whoever reaches port 8000 reads and writes everything"
 
-    def bind(self, scope: Construct, role: iam.IRole) -> BoundAuth:
+    def _bind(self, scope: Construct, role: iam.Role) -> AuthBinding:
         """Make the credential, unless one was given, and let the role read it.
 
-        :param role: the role of the machine.
+        :param role: the role of the instance.
         """
         secret = None
         if self.mode is not AuthMode.NONE:
-            secret = self.secret or self._generate(scope)
+            secret = self._generate(scope)
             secret.grant_read(role)
-        settings = auth_settings(
-            mode=self.mode.value,
-            token_header=self.token_header.value,
-            secret_arn="" if secret is None else secret.secret_arn,
+        return AuthBinding(
+            secret,
+            host_settings(
+                mode=self.mode.value,
+                token_header=self.token_header.value,
+                secret_arn="" if secret is None else secret.secret_arn,
+            ),
         )
-        return BoundAuth(secret, settings)
 
     def _generate(self, scope: Construct) -> secretsmanager.ISecret:
+        if self.secret is not None:
+            return imported(scope, "CredentialGiven", self.secret)
         if self.mode is AuthMode.TOKEN:
             return _generated(scope, "Credential", "Token of the Chroma server")
         # Secrets Manager generates passwords, or JSON around them, but not "user:password".
         password = _generated(scope, "Password", "Part of the Chroma server's credential")
-        return secretsmanager.Secret(
+        secret = secretsmanager.Secret(
             scope,
             "Credential",
             description="user:password of the Chroma server",
@@ -208,10 +212,12 @@ class ChromaAuth:
                 f"chroma:{password.secret_value.unsafe_unwrap()}"
             ),
         )
+        acknowledge_no_rotation(secret)
+        return secret
 
 
 def _generated(scope: Construct, name: str, description: str) -> secretsmanager.Secret:
-    return secretsmanager.Secret(
+    secret = secretsmanager.Secret(
         scope,
         name,
         description=description,
@@ -219,3 +225,95 @@ def _generated(scope: Construct, name: str, description: str) -> secretsmanager.
             exclude_punctuation=True, password_length=GENERATED_LENGTH
         ),
     )
+    acknowledge_no_rotation(secret)
+    return secret
+
+
+def acknowledge_no_rotation(secret: secretsmanager.Secret) -> None:
+    """Acknowledge cdk-nag's finding on a secret that nothing rotates by schedule."""
+    acknowledge(
+        secret,
+        "AwsSolutions-SMG4",
+        "A new value is only of use once the clients or the collector have it too, so its owner "
+        "writes it when they do; the instance picks it up without an interruption.",
+    )
+
+
+def from_settings(auth: str = AuthMode.TOKEN.value, **given: Any) -> ChromaAuth:
+    """The authentication that settings describe, by the parameters of :meth:`ChromaAuth.of`.
+
+    :raises SettingError: when a value is refused.
+    """
+    return ChromaAuth.of(auth, **given)
+
+
+def _class_names(mode: AuthMode) -> tuple[str, ...]:
+    """The class names of a mode in Chroma's documentation."""
+    return tuple(name for name, meant in _NAMES.items() if meant is mode and "." in name)
+
+
+TOKEN_CLASSES = _class_names(AuthMode.TOKEN)
+BASIC_CLASSES = _class_names(AuthMode.BASIC)
+
+PROVIDER = Setting(
+    parameter="ChromaServerAuthProvider",
+    only="Chroma's own template has it; the CDK has `auth`.",
+    option="auth",
+    field="auth",
+    meaning="How clients authenticate, by the class name of a provider of Chroma's.",
+    without="no authentication: whoever reaches the port reads and writes everything",
+    values=(*TOKEN_CLASSES, *BASIC_CLASSES),
+)
+CREDENTIALS = Setting(
+    parameter="ChromaServerAuthCredentials",
+    only="Chroma's own template has it. With the CDK the credential would be in the template; "
+    "`authSecretArn` takes it in a secret.",
+    option="auth",
+    field="secret",
+    meaning="The token, or user:password (in plain text, no hash), that clients send.",
+    without="none",
+    pattern="[!-~]+",
+    allowed="ASCII letters, digits and punctuation, no spaces",
+    hidden=True,
+)
+SETTINGS = (
+    Setting(
+        key="auth",
+        only="The published template has Chroma's own `ChromaServerAuthProvider`.",
+        option="auth",
+        field="auth",
+        meaning="What clients must send: `token`, `basic` or `none`.",
+        default=AuthMode.TOKEN.value,
+        parse=str,
+    ),
+    PROVIDER,
+    CREDENTIALS,
+    Setting(
+        key="authTokenHeader",
+        parameter="ChromaAuthTokenTransportHeader",
+        option="auth",
+        field="token_header",
+        meaning="Header of the token: Authorization (as a bearer token) or X-Chroma-Token.",
+        without=TokenHeader.AUTHORIZATION.value,
+        values=tuple(name for header in TokenHeader for name in header.names),
+        parse=TokenHeader.of,
+    ),
+    Setting(
+        key="authSecretArn",
+        only="The published template takes the credential itself.",
+        option="auth",
+        field="secret",
+        meaning="Secret whose plain string is the token, or `user:password`.",
+        without="a new secret with a generated credential",
+        parse=SecretArn.of,
+    ),
+    Setting(
+        key="corsAllowOrigins",
+        only="It has no parameter in Chroma's own template.",
+        option="cors_allow_origins",
+        meaning="Origins whose pages may call the server from a browser, separated by commas.",
+        without="none",
+        parse=parse_origin,
+        several=True,
+    ),
+)

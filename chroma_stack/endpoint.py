@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import cast
 
 import jsii
 from aws_cdk import aws_ec2 as ec2
@@ -39,9 +40,9 @@ class Endpoint:
 
 
 @jsii.implements(ec2.IConnectable)
-class IChromaServer(Construct):
+class IChromaServer(Construct, metaclass=jsii.JSIIAbstractClass):
     """A Chroma server as its clients see it: the type to ask for in a construct that uses
-    one. It is a :class:`chroma_stack.ChromaServer`, or what
+    one. Abstract. It is a :class:`chroma_stack.ChromaServer`, or what
     :meth:`chroma_stack.ChromaServer.from_chroma_server_attributes` returns."""
 
     # jsii finds a property of an interface only when the class has it.
@@ -59,17 +60,46 @@ class IChromaServer(Construct):
     @abstractmethod
     def secret(self) -> secretsmanager.ISecret | None:
         """Its plain string is the credential: the token, or ``user:password``. ``None`` when
-        the server asks nobody, or when it is not known here."""
+        there is no authentication, or when it is not known here."""
+
+    def grant_connect(
+        self, peer: ec2.IConnectable, grantee: iam.IGrantable | None = None
+    ) -> iam.Grant:
+        """Open the server's port to a client, and let it read the credential.
+
+        ``server.grant_connect(function)`` is all that a Lambda function in a VPC needs. Where
+        there is no authentication, it opens the port only.
+
+        :param peer: the client, such as a function, an instance or an ECS service.
+        :param grantee: who reads the credential. Default: the client itself. For an ECS
+            service, give the role that does it, e.g. ``task_definition.execution_role``.
+        :raises SettingError: when there is a credential, and the client is no principal of
+            IAM.
+        """
+        if grantee is None and hasattr(peer, "grant_principal"):
+            grantee = cast("iam.IGrantable", peer)
+        if self.secret is not None and grantee is None:
+            raise SettingError(
+                "grantee", "None", "the role that reads the credential for this client"
+            )
+        self.connections.allow_default_port_from(peer)
+        if grantee is None or self.secret is None:
+            return iam.Grant.drop(
+                grantee or iam.UnknownPrincipal(resource=self), "there is no credential to read"
+            )
+        return self.secret.grant_read(grantee)
 
     def grant_read_credential(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let somebody read the credential, and decrypt it where the secret has a KMS key of
-        its own.
+        """Let a principal read the credential, and decrypt it where the secret has a
+        customer-managed key.
 
         :param grantee: who may read it.
         :raises SettingError: when the server has no credential.
         """
         if self.secret is None:
-            raise SettingError("auth", "none", "token or basic, where a credential is to be read")
+            raise SettingError(
+                "auth", "none", "token or basic, so that there is a credential to read"
+            )
         return self.secret.grant_read(grantee)
 
 

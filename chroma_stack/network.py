@@ -1,15 +1,103 @@
-"""The small network that a server gets when it is given none."""
+"""The network of a stack, and who may reach the server in it."""
 
 from __future__ import annotations
+
+import ipaddress
+import re
 
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
-from chroma_stack import nag
+from chroma_stack.acknowledge import acknowledge
+from chroma_stack.errors import SettingError
+from chroma_stack.settings import Setting, resource_id
+
+EVERYWHERE = "0.0.0.0/0"
+
+_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_CIDR = rf"{_BYTE}(\.{_BYTE}){{3}}/([0-9]|[12][0-9]|3[0-2])"
+_CIDR_ALLOWED = "an IPv4 network such as 203.0.113.0/24"
+_VPC = resource_id("vpc")
+_ONLY_TEMPLATE = "The CDK looks the VPC's subnets and zones up; CloudFormation cannot."
 
 
-class PublicNetwork(ec2.Vpc):
-    """A VPC with one public subnet and no NAT gateway, which costs nothing."""
+def parse_cidr(text: str) -> str:
+    """An IPv4 network as given.
+
+    :raises SettingError: when it is none, or has bits set beyond its prefix.
+    """
+    if not re.fullmatch(_CIDR, text, re.ASCII):
+        raise SettingError("cidr", text, _CIDR_ALLOWED)
+    network = ipaddress.IPv4Network(text, strict=False)
+    if str(network.network_address) != text.partition("/")[0]:
+        raise SettingError("cidr", text, f"{_CIDR_ALLOWED}; perhaps {network}")
+    return text
+
+
+def _vpc_id(text: str) -> str:
+    if not re.fullmatch(f"default|{_VPC}", text, re.ASCII):
+        raise SettingError("vpc_id", text, "default, or an id such as vpc-0123456789abcdef0")
+    return text
+
+
+SETTINGS = (
+    Setting(
+        key="allowedCidr",
+        parameter="AllowedCidr",
+        option="allowed_cidrs",
+        meaning="IPv4 network that may reach port 8000; the CDK takes several, separated by "
+        "commas. The default is the whole internet.",
+        default=EVERYWHERE,
+        pattern=_CIDR,
+        allowed=_CIDR_ALLOWED,
+        parse=parse_cidr,
+        several=True,
+    ),
+    Setting(
+        key="sshCidr",
+        only="The published template opens no port for SSH.",
+        option="ssh_cidrs",
+        meaning="IPv4 networks that may reach port 22, separated by commas; needs `keyName`.",
+        without="none; port 22 stays closed",
+        allowed=_CIDR_ALLOWED,
+        parse=parse_cidr,
+        several=True,
+    ),
+    Setting(
+        key="vpcId",
+        parameter="VpcId",
+        option="vpc_id",
+        meaning="Id of the VPC to use. The CDK takes `default` for the account's default VPC "
+        "too; the published template needs SubnetId and AvailabilityZone with it.",
+        without="a small VPC of the stack's own",
+        pattern=_VPC,
+        allowed="an id such as vpc-0123456789abcdef0",
+        parse=_vpc_id,
+    ),
+    Setting(
+        parameter="SubnetId",
+        only=_ONLY_TEMPLATE,
+        option="",
+        meaning="Public subnet of that VPC.",
+        without="that of the stack's own VPC",
+        pattern=resource_id("subnet"),
+        allowed="an id such as subnet-0123456789abcdef0",
+    ),
+    Setting(
+        parameter="AvailabilityZone",
+        only=_ONLY_TEMPLATE,
+        option="",
+        meaning="Availability zone of that subnet, e.g. us-east-1a.",
+        without="that of the stack's own VPC",
+        pattern="[a-z]{2}(-[a-z]+)+-[0-9]+[a-z]",
+        allowed="a zone such as us-east-1a",
+    ),
+)
+
+
+class DefaultVpc(ec2.Vpc):
+    """The VPC of a stack that is given none: one public subnet and no NAT gateway, which
+    costs nothing."""
 
     def __init__(self, scope: Construct, construct_id: str) -> None:
         super().__init__(
@@ -28,4 +116,9 @@ class PublicNetwork(ec2.Vpc):
             # This would add a function with an asset.
             restrict_default_security_group=False,
         )
-        nag.explain(self, nag.NETWORK)
+        acknowledge(
+            self,
+            "AwsSolutions-VPC7",
+            "Flow logs cost by the traffic they record; add them to the network, or give the "
+            "server a network that has them.",
+        )

@@ -25,7 +25,7 @@ def of(server: ChromaServer) -> dict[str, Output]:
         f"--region {region} --query AutoScalingGroups[0].Instances[0].InstanceId --output text)"
     )
     outputs = {
-        "ServerIp": Output("Address of the server", server.endpoint.hostname),
+        "ServerIp": Output("Address of the server", server.ip_address),
         "ServerUrl": Output("URL of the server", url),
         "Authentication": Output("What clients must send", server.auth.description),
         "HeartbeatCommand": Output(
@@ -33,7 +33,7 @@ def of(server: ChromaServer) -> dict[str, Output]:
             f"curl --fail {url}/api/v2/heartbeat || curl --fail {url}/api/v1/heartbeat",
         ),
         "SessionCommand": Output(
-            "Opens a shell on the machine (needs the Session Manager plugin)",
+            "Opens a shell on the instance (needs the Session Manager plugin)",
             f"aws ssm start-session --region {region} --target {instance}",
         ),
         "VolumeId": Output("Volume that holds the data", server.volume.volume_id),

@@ -22,7 +22,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from chroma_stack import __version__, template
+from chroma_stack import __version__, published_template
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -65,19 +65,19 @@ def publish(bucket: str, prefix: str, *, dry_run: bool) -> None:
     :raises Refused: when this version was published with other content.
     """
     region = boto3.client("s3").head_bucket(Bucket=bucket)["BucketRegion"]
-    body = template.text()
+    body = published_template.text()
     boto3.client("cloudformation", region_name=region).validate_template(TemplateBody=body)
     # This signature makes URLs in the form that the bucket's region and name ask for.
     s3 = boto3.client("s3", region_name=region, config=Config(signature_version="s3v4"))
     folder = f"{prefix.strip('/')}/".lstrip("/")
-    keys = [f"{folder}{__version__}/{template.NAME}"]
+    keys = [f"{folder}{__version__}/{published_template.NAME}"]
     if _content(s3, bucket, keys[0]) not in (None, body):
         raise Refused(
             f"{keys[0]} is published with other content, and must not change: "
             "raise __version__ in chroma_stack/__init__.py"
         )
     if _RELEASE.fullmatch(__version__):
-        keys.append(f"{folder}latest/{template.NAME}")
+        keys.append(f"{folder}latest/{published_template.NAME}")
     for key in keys:
         if _content(s3, bucket, key) == body:
             done = "there already"

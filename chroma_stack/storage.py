@@ -1,8 +1,7 @@
-"""The volume that holds the data, and outlives every machine."""
+"""The volume that holds the data and outlives every instance, and its snapshots."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import aws_cdk as cdk
@@ -12,45 +11,31 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
+from chroma_stack.acknowledge import acknowledge
 from chroma_stack.errors import SettingError
+from chroma_stack.instance import InstanceRole
+from chroma_stack.settings import Setting, flag, matching, resource_id, whole_number
 
 DEFAULT_VOLUME_SIZE = cdk.Size.gibibytes(24)
-"""What Chroma's own template gives its machine."""
+"""What Chroma's own template gives its instance."""
 
 DEFAULT_BACKUP_RETENTION = cdk.Duration.days(7)
 
 LARGEST_VOLUME_GIB = 65536
 """The largest gp3 volume: https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html"""
 
-_SNAPSHOT_ID = re.compile(r"snap-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+_LONGEST_RETENTION = 1000
+"""Snapshots that Data Lifecycle Manager keeps:
+https://docs.aws.amazon.com/dlm/latest/APIReference/API_RetainRule.html"""
 
-
-def check_snapshot_id(snapshot_id: str) -> str:
-    """The snapshot's id as given.
-
-    :raises SettingError: when it is none.
-    """
-    if not cdk.Token.is_unresolved(snapshot_id) and not _SNAPSHOT_ID.fullmatch(snapshot_id):
-        raise SettingError("snapshot_id", snapshot_id, "an id such as snap-0123456789abcdef0")
-    return snapshot_id
-
-
-def check_volume_size(size: cdk.Size) -> cdk.Size:
-    """The size as given.
-
-    :raises SettingError: when it is not between 1 and 65,536 GiB.
-    """
-    if not size.is_unresolved() and not 1 <= size.to_gibibytes() <= LARGEST_VOLUME_GIB:
-        raise SettingError(
-            "volume_size",
-            size.to_gibibytes(),
-            f"a whole number of GiB from 1 to {LARGEST_VOLUME_GIB}",
-        )
-    return size
+_RETENTION_ALLOWED = f"a whole number of days from 0 to {_LONGEST_RETENTION}"
+_SIZE_ALLOWED = f"a whole number of GiB from 1 to {LARGEST_VOLUME_GIB}"
+_SNAPSHOT_ID = resource_id("snap")
+_SNAPSHOT_ALLOWED = "an id such as snap-0123456789abcdef0"
 
 
 class DataVolume(ec2.Volume):
-    """A gp3 volume, encrypted, in the zone of the machine's subnet."""
+    """A gp3 volume, encrypted, in the zone of the instance's subnet."""
 
     def __init__(
         self,
@@ -63,6 +48,10 @@ class DataVolume(ec2.Volume):
         encryption_key: kms.IKey | None,
         removal_policy: cdk.RemovalPolicy,
     ) -> None:
+        if snapshot_id is not None:
+            matching("snapshot_id", snapshot_id, _SNAPSHOT_ID, _SNAPSHOT_ALLOWED)
+        if not size.is_unresolved() and not 1 <= size.to_gibibytes() <= LARGEST_VOLUME_GIB:
+            raise SettingError("volume_size", size.to_gibibytes(), _SIZE_ALLOWED)
         # CloudFormation cannot change a volume's snapshot, and the old data must not
         # go before the new volume is in use: another snapshot is another resource.
         super().__init__(
@@ -70,8 +59,8 @@ class DataVolume(ec2.Volume):
             construct_id or ("Volume" if snapshot_id is None else f"Volume-{snapshot_id}"),
             availability_zone=availability_zone,
             # aws-cdk-lib measures the size, and cannot measure a parameter.
-            size=cdk.Size.gibibytes(1) if size.is_unresolved() else check_volume_size(size),
-            snapshot_id=None if snapshot_id is None else check_snapshot_id(snapshot_id),
+            size=cdk.Size.gibibytes(1) if size.is_unresolved() else size,
+            snapshot_id=snapshot_id,
             volume_type=ec2.EbsDeviceVolumeType.GP3,
             encrypted=True,
             encryption_key=encryption_key,
@@ -83,6 +72,14 @@ class DataVolume(ec2.Volume):
             resource.size = size.to_gibibytes()
 
 
+def grant_attach(volume: ec2.IVolume, role: InstanceRole) -> None:
+    """Let the instance attach the volume, and no other, to instances of this server only."""
+    # With no instance this is the volume's own statement and, when it has a customer-managed
+    # key, the one that lets EC2 use the key.
+    volume.grant_attach_volume(role, [])
+    role.allow_for_own("ec2:AttachVolume", "ec2", "instance/*")
+
+
 class DailyBackup(Construct):
     """A snapshot of some volumes every night, by Amazon Data Lifecycle Manager."""
 
@@ -91,7 +88,9 @@ class DailyBackup(Construct):
     ) -> None:
         super().__init__(scope, "DailyBackup")
         # It finds volumes by a tag: these volumes, and no other in the account.
-        tag = cdk.CfnTag(key="chroma-backup", value=f"{cdk.Aws.STACK_NAME}/{self.node.addr}")
+        tag = cdk.CfnTag(
+            key="chroma-backup", value=cdk.Fn.sub(f"${{AWS::StackName}}/{self.node.addr}")
+        )
         for volume in volumes:
             cdk.Tags.of(volume).add(tag.key, tag.value)
         role = iam.Role(
@@ -104,6 +103,13 @@ class DailyBackup(Construct):
                     "service-role/AWSDataLifecycleManagerServiceRole"
                 )
             ],
+        )
+        acknowledge(
+            role,
+            "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
+            "AWSDataLifecycleManagerServiceRole]",
+            "AWS maintains this policy for the snapshots that Data Lifecycle Manager takes, and "
+            "only that service can assume the role.",
         )
         dlm.CfnLifecyclePolicy(
             self,
@@ -128,3 +134,57 @@ class DailyBackup(Construct):
                 ],
             ),
         )
+
+
+SETTINGS = (
+    Setting(
+        key="volumeSize",
+        parameter="VolumeSize",
+        option="volume_size",
+        meaning="Size of the data volume in GiB; it may grow later, never shrink.",
+        default=str(DEFAULT_VOLUME_SIZE.to_gibibytes()),
+        largest=LARGEST_VOLUME_GIB,
+        allowed=_SIZE_ALLOWED,
+        parse=lambda text: cdk.Size.gibibytes(
+            whole_number(text, 1, LARGEST_VOLUME_GIB, _SIZE_ALLOWED)
+        ),
+    ),
+    Setting(
+        key="snapshotId",
+        parameter="SnapshotId",
+        option="snapshot_id",
+        meaning="Snapshot of a data volume to start from.",
+        without="an empty volume",
+        pattern=_SNAPSHOT_ID,
+        allowed=_SNAPSHOT_ALLOWED,
+        parse=str,
+    ),
+    Setting(
+        key="startEmpty",
+        only="With the published template, a new stack starts empty.",
+        option="start_empty",
+        meaning="`true` lets the server start on an empty volume although it had data on another.",
+        default="false",
+        parse=flag,
+    ),
+    Setting(
+        key="backupRetentionDays",
+        only="In the published template each number of days would be another condition.",
+        option="backup_retention",
+        meaning="Days for which the daily snapshots of the data are kept, up to 1000; 0 for none.",
+        default=str(DEFAULT_BACKUP_RETENTION.to_days()),
+        parse=lambda text: cdk.Duration.days(
+            whole_number(text, 0, _LONGEST_RETENTION, _RETENTION_ALLOWED)
+        ),
+    ),
+    Setting(
+        key="volumeId",
+        only="The published template makes its volume.",
+        option="volume_id",
+        meaning="Data volume of an earlier server to go on with; it stays when the stack is "
+        "deleted.",
+        without="a new volume",
+        pattern=resource_id("vol"),
+        allowed="an id such as vol-0123456789abcdef0",
+    ),
+)

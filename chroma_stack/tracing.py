@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import SecretValue
@@ -14,83 +14,36 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
+from chroma_stack.auth import acknowledge_no_rotation
 from chroma_stack.errors import SettingError
 from chroma_stack.host import otel
+from chroma_stack.secrets import SecretArn, imported
+from chroma_stack.settings import Setting, matching
 
 DEFAULT_SERVICE_NAME = "chromadb"
 DEFAULT_GRANULARITY = "all"
 
-_PEM = re.compile(
-    r"(-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*)+", re.ASCII
-)
-_LARGEST_PARAMETER = 4096
+LARGEST_PARAMETER = 4096
 """Characters that a standard parameter of Systems Manager, which is free, may hold:
 https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html"""
-_Parsed = TypeVar("_Parsed")
 
-
-def check_endpoint(endpoint: str) -> str:
-    """The endpoint as given.
-
-    :raises SettingError: when it is none.
-    """
-    _parsed("endpoint", endpoint, otel.parse_endpoint)
-    return endpoint
-
-
-def check_service_name(service_name: str) -> str:
-    """The name as given.
-
-    :raises SettingError: when it is none.
-    """
-    if not cdk.Token.is_unresolved(service_name) and not re.fullmatch(
-        r"[\w./-]{1,255}", service_name, re.ASCII
-    ):
-        raise SettingError("service_name", service_name, "letters, digits and . _ - /")
-    return service_name
-
-
-def check_granularity(granularity: str) -> str:
-    """The granularity as given.
-
-    :raises SettingError: when it is none.
-    """
-    if not cdk.Token.is_unresolved(granularity) and granularity not in otel.GRANULARITIES:
-        raise SettingError("granularity", granularity, ", ".join(otel.GRANULARITIES))
-    return granularity
-
-
-def parse_headers(headers: str) -> dict[str, str]:
-    """Headers in one of the forms that Chroma's documentation and OpenTelemetry use.
-
-    :raises SettingError: when they are in none. The message does not repeat the value.
-    """
-    try:
-        return otel.parse_headers(headers)
-    except ValueError as allowed:
-        raise SettingError("headers", "…", str(allowed)) from None
-
-
-def check_authority(ca_certificate: str) -> str:
-    """The certificates as given.
-
-    :raises SettingError: when they are not in PEM.
-    """
-    if not _PEM.fullmatch(ca_certificate.strip()) or len(ca_certificate) > _LARGEST_PARAMETER:
-        raise SettingError(
-            "ca_certificate",
-            f"{ca_certificate[:40]}…",
-            "certificates in PEM, from -----BEGIN CERTIFICATE----- to "
-            f"-----END CERTIFICATE-----, {_LARGEST_PARAMETER} characters in all",
-        )
-    return ca_certificate
+_SERVICE_NAME = r"[A-Za-z0-9_./-]{1,255}"
+_SERVICE_NAME_ALLOWED = "letters, digits and . _ - /"
+_GRANULARITY_ALLOWED = ", ".join(otel.GRANULARITIES)
+_PEM = r"\s*(-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*)+"
+_PEM_ALLOWED = (
+    "certificates in PEM, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----, "
+    f"{LARGEST_PARAMETER} characters in all"
+)
+_ADDRESS = r"[0-9]+(\.[0-9]+){3}"
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
 
 class ChromaTracing:
     """Sends the server's traces, and the metrics that Chroma 1.x exports beside them, to a
     collector that takes OTLP over gRPC.
 
-    They leave through a relay on the machine, which adds the headers and verifies the
+    They leave through a relay on the instance, which adds the headers and verifies the
     collector's certificate: Chroma itself can do neither. A collector that is down or slow
     costs the server's clients nothing.
     """
@@ -101,7 +54,7 @@ class ChromaTracing:
         endpoint: str,
         service_name: str = DEFAULT_SERVICE_NAME,
         headers: Mapping[str, str] | None = None,
-        headers_secret: secretsmanager.ISecret | None = None,
+        headers_secret: secretsmanager.ISecret | SecretArn | None = None,
         granularity: str = DEFAULT_GRANULARITY,
         ca_certificate: str | None = None,
     ) -> None:
@@ -111,7 +64,7 @@ class ChromaTracing:
             TLS, 4317 without.
         :param service_name: the name that traces carry. Default: ``chromadb``.
         :param headers: what the collector wants to see, e.g. a key. They go into a secret,
-            but stand in the stack's template on the way; better is ``headers_secret``.
+            but are also in the stack's template; better is ``headers_secret``.
             Default: none.
         :param headers_secret: a secret whose plain string holds the headers: JSON, or
             ``name=value,name2=value2``. Default: none.
@@ -123,31 +76,40 @@ class ChromaTracing:
         """
         if headers and headers_secret is not None:
             raise SettingError("headers", "…", "either headers or headers_secret")
-        if headers:
-            headers = parse_headers(json.dumps(dict(headers)))
-        self.endpoint: str = check_endpoint(endpoint)
+        _check_endpoint(endpoint)
+        self.endpoint: str = endpoint
         """Where traces go, as it was given."""
-        self.service_name: str = check_service_name(service_name)
+        self.service_name: str = matching(
+            "service_name", service_name, _SERVICE_NAME, _SERVICE_NAME_ALLOWED
+        )
         """The name that traces carry."""
-        self.granularity: str = check_granularity(granularity)
+        self.granularity: str = matching(
+            "granularity", granularity, "|".join(otel.GRANULARITIES), _GRANULARITY_ALLOWED
+        )
         """How much is traced."""
-        self._headers = headers
+        self._headers = parse_headers(json.dumps(dict(headers))) if headers else None
         self._headers_secret = headers_secret
-        self._ca_certificate = None if ca_certificate is None else check_authority(ca_certificate)
+        if ca_certificate is not None:
+            _check_authority(ca_certificate)
+        self._ca_certificate = ca_certificate
 
-    def bind(self, scope: Construct, role: iam.IRole) -> dict[str, str]:
-        """Make the headers readable for the role, and return what the machine has to know.
+    def _bind(self, scope: Construct, role: iam.Role) -> dict[str, str]:
+        """Make the headers readable for the role, and return what the instance has to know.
 
-        :param role: the role of the machine.
+        :param role: the role of the instance.
         """
-        secret = self._headers_secret
-        if self._headers:
-            secret = secretsmanager.Secret(
+        secret = None
+        if self._headers_secret is not None:
+            secret = imported(scope, "TraceHeadersGiven", self._headers_secret)
+        elif self._headers:
+            made = secretsmanager.Secret(
                 scope,
                 "TraceHeaders",
                 description="Headers that the Chroma server's traces are sent with",
                 secret_string_value=SecretValue.unsafe_plain_text(json.dumps(self._headers)),
             )
+            acknowledge_no_rotation(made)
+            secret = made
         if secret is not None:
             secret.grant_read(role)
         authority = ""
@@ -169,15 +131,22 @@ class ChromaTracing:
         )
 
 
+def from_settings(**given: Any) -> ChromaTracing:
+    """The tracing that settings describe, by the parameters of :class:`ChromaTracing`.
+
+    :raises SettingError: when there is no endpoint among them, or a value is refused.
+    """
+    if "endpoint" not in given:
+        name = next(iter(given))
+        value = "…" if name == "headers" else str(given[name])
+        raise SettingError(name, value, "only together with otelCollectionEndpoint")
+    return ChromaTracing(**given)
+
+
 def host_settings(
-    *,
-    endpoint: str = "",
-    service_name: str = DEFAULT_SERVICE_NAME,
-    headers_secret: str = "",
-    granularity: str = DEFAULT_GRANULARITY,
-    authority: str = "",
+    *, endpoint: str, service_name: str, headers_secret: str, granularity: str, authority: str = ""
 ) -> dict[str, str]:
-    """What ``host/otel.py`` reads; without an endpoint there is no tracing."""
+    """What ``host/otel.py`` reads. Where there is no tracing, it finds none of them."""
     return {
         "OTEL_ENDPOINT": endpoint,
         "OTEL_SERVICE_NAME": service_name,
@@ -187,10 +156,101 @@ def host_settings(
     }
 
 
-def _parsed(name: str, value: str, parse: Callable[[str], _Parsed]) -> _Parsed | None:
-    if cdk.Token.is_unresolved(value):
-        return None
+def parse_headers(headers: str) -> dict[str, str]:
+    """Headers in one of the forms that Chroma's documentation and OpenTelemetry use.
+
+    :raises SettingError: when they are in none. The message does not repeat the value.
+    """
     try:
-        return parse(value)
+        return otel.parse_headers(headers)
     except ValueError as allowed:
-        raise SettingError(name, value, str(allowed)) from None
+        raise SettingError("headers", "…", str(allowed)) from None
+
+
+def _check_endpoint(endpoint: str) -> None:
+    if cdk.Token.is_unresolved(endpoint):
+        return
+    try:
+        otel.parse_endpoint(endpoint)
+    except ValueError as allowed:
+        raise SettingError("endpoint", endpoint, str(allowed)) from None
+
+
+def _check_authority(ca_certificate: str) -> None:
+    if cdk.Token.is_unresolved(ca_certificate):
+        return
+    if not re.fullmatch(_PEM, ca_certificate) or len(ca_certificate) > LARGEST_PARAMETER:
+        raise SettingError("ca_certificate", f"{ca_certificate[:40]}…", _PEM_ALLOWED)
+
+
+SETTINGS = (
+    Setting(
+        key="otelCollectionEndpoint",
+        parameter="ChromaOtelCollectionEndpoint",
+        option="tracing",
+        field="endpoint",
+        meaning="Collector for traces (OTLP over gRPC): host[:port] or https://host[:port] with "
+        "TLS, http://host[:port] without.",
+        without="no tracing",
+        pattern=rf"(http://|(https://)?(?!{_ADDRESS}(:|/|$)))"
+        rf"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:{_PORT})?/?",
+        allowed="an endpoint such as api.honeycomb.io (with TLS by its name, not its address)",
+        longest=300,
+        parse=str,
+    ),
+    Setting(
+        key="otelServiceName",
+        parameter="ChromaOtelServiceName",
+        option="tracing",
+        field="service_name",
+        meaning="Name that the traces carry.",
+        without=DEFAULT_SERVICE_NAME,
+        pattern=_SERVICE_NAME,
+        allowed=_SERVICE_NAME_ALLOWED,
+        longest=255,
+        parse=str,
+    ),
+    Setting(
+        key="otelCollectionHeaders",
+        parameter="ChromaOtelCollectionHeaders",
+        option="tracing",
+        field="headers",
+        meaning='Headers for the collector: {"name": "value"} or name=value,name2=value2. With '
+        "the CDK they are in the template; better is `otelHeadersSecretArn`.",
+        default="{}",
+        pattern=r"(?=[ -~]*$)(|\{.*\}|[^=,]+=[^,]*(,[^=,]+=[^,]*)*)",
+        allowed='headers such as {"x-honeycomb-team": "abc"} or x-honeycomb-team=abc',
+        parse=parse_headers,
+        hidden=True,
+    ),
+    Setting(
+        key="otelHeadersSecretArn",
+        only="The published template puts the headers into a secret itself.",
+        option="tracing",
+        field="headers_secret",
+        meaning="Secret whose plain string holds the headers.",
+        without="none",
+        parse=SecretArn.of,
+    ),
+    Setting(
+        key="otelGranularity",
+        parameter="ChromaOtelGranularity",
+        option="tracing",
+        field="granularity",
+        meaning="How much is traced: none, operation, operation_and_segment or all.",
+        without=DEFAULT_GRANULARITY,
+        values=tuple(otel.GRANULARITIES),
+        longest=max(map(len, otel.GRANULARITIES)),
+        parse=str,
+    ),
+    Setting(
+        key="otelCaCertificate",
+        only="A parameter of a template has one line.",
+        option="tracing",
+        field="ca_certificate",
+        meaning="Certificates (PEM) of the authorities that vouch for the collector.",
+        without="those of the operating system",
+        parse=str,
+        multiline=True,
+    ),
+)

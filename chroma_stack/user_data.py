@@ -1,98 +1,113 @@
-"""Host files and settings become the machine's user data.
+"""The instance's user data: its settings, the owner's commands, and what fetches the program.
 
-The user data is a short script. First it writes the settings, as plain text in a quoted
-heredoc, so that no shell ever evaluates a value. Then it unpacks the files of
-``chroma_stack/host`` and runs ``boot`` among them, between the commands of the server's owner.
-
-The host files travel compressed and without their comments: together they are larger than
-the 16,384 bytes that EC2 allows
-(https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html). By bzip2, because its
-output has been the same in every release since 2019: the same files give the same user data
-on every computer, so that a deploy from another one replaces nothing.
+User data is a short script. It writes the settings and the commands, as plain text in quoted
+heredocs, so that no shell ever evaluates a value, and runs ``host/fetch-program``, which it
+holds as text.
 """
 
 from __future__ import annotations
 
-import base64
-import bz2
+import functools
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
+from typing import Any
 
+import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
+from constructs import IConstruct
 
+from chroma_stack import program
 from chroma_stack.errors import SettingError
 
 USER_DATA_LIMIT = 16384
-"""Bytes of user data that EC2 takes."""
+"""Bytes of user data that EC2 takes:
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html"""
 
-_COMMENT_LINE = re.compile(rb"(?m)^[ ]*#(?!!).*\n")
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
-_END_OF_SETTINGS = "END_OF_SETTINGS"
-_END_OF_FILES = "END_OF_FILES"
-_END_OF_BEFORE = "END_OF_BEFORE"
 
-_SCRIPT = """\
-set -euo pipefail
-mkdir -p /etc/chroma /opt/chroma
-cat >/etc/chroma/settings <<'{end_of_settings}'
-{settings}
-{end_of_settings}
-python3 -c '
-import base64, bz2, os, sys
-parts = iter(bz2.decompress(base64.b85decode(sys.stdin.read().strip())).split(bytes(1)))
-for name, text in zip(parts, parts):
-    with open(b"/opt/chroma/" + name, "wb") as file:
-        file.write(text)
-        os.fchmod(file.fileno(), 0o755 if text[:2] == b"#!" else 0o644)
-' <<'{end_of_files}'
-{files}
-{end_of_files}
-{before}/opt/chroma/boot
-{after}"""
+_FIRST_LINE = "#!/bin/bash\n"
 
-# `boot` runs the file, so that a command that fails is reported as any failed boot.
-_BEFORE = """\
-cat >/opt/chroma/before <<'{end_of_before}'
-{commands}
-{end_of_before}
+_FILE = """\
+cat >{path} <<'{end}'
+{content}
+{end}
 """
+
+_LONGEST_ARN = 2048
+_LONGEST_PSEUDO_PARAMETER = {
+    "AWS::AccountId": 12,
+    "AWS::NoValue": 0,
+    "AWS::Partition": 12,
+    "AWS::Region": 16,
+    "AWS::StackName": 128,
+    "AWS::URLSuffix": 24,
+}
+"""Characters of what CloudFormation fills in, at most. The name of a stack:
+https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html"""
+
+_LONGEST_ID = {
+    "AWS::EC2::EIP": len("eipalloc-0123456789abcdef0"),
+    "AWS::EC2::NetworkInterface": len("eni-0123456789abcdef0"),
+    "AWS::EC2::Volume": len("vol-0123456789abcdef0"),
+}
+"""https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html"""
+
+_AROUND_LOGICAL_ID = {
+    "AWS::AutoScaling::AutoScalingGroup": 128 + 16,
+    "AWS::SSM::Parameter": len("CFN--0123456789abcdef"),
+    "AWS::SecretsManager::Secret": len(
+        "arn:aws-us-gov:secretsmanager:ap-southeast-1:123456789012:secret:-0123456789abcdef-AbCdEf"
+    ),
+}
+"""Characters around the logical id in a name or ARN that CloudFormation generates, at most:
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-properties-name.html"""
 
 
 def render(
+    scope: IConstruct,
     settings: Mapping[str, str],
+    *,
     before: ec2.UserData | Sequence[str] = (),
     after: ec2.UserData | Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> str:
-    """The commands of the user data, after its ``#!`` line.
+    """The user data, after its ``#!`` line.
 
+    :param scope: the server; its stack knows how long references can become.
     :param settings: what the host files read from ``/etc/chroma/settings``. Values may be
-        tokens.
+        tokens; those that are empty are left out.
     :param before: shell commands that ``boot`` begins with.
-    :param after: shell commands to run when ``boot`` has succeeded.
+    :param after: shell commands that ``boot`` ends with.
+    :param environment: variables for these commands.
     :raises SettingError: when a name is no identifier in capitals, a value is not one
         line of printable characters, or all together is more than EC2 takes.
     """
-    first = _commands("user_data_before", before)
-    if _END_OF_BEFORE in first.splitlines():
-        raise SettingError("user_data_before", _END_OF_BEFORE, "any other line")
-    script = _SCRIPT.format(
-        settings="\n".join(_line(name, value) for name, value in settings.items()),
-        files=base64.b85encode(_archive()).decode(),
-        end_of_settings=_END_OF_SETTINGS,
-        end_of_files=_END_OF_FILES,
-        before=first and _BEFORE.format(commands=first, end_of_before=_END_OF_BEFORE),
-        after=_commands("user_data_after", after),
+    files = {
+        "/etc/chroma/settings": _lines("settings", {k: v for k, v in settings.items() if v}),
+        "/etc/chroma/environment": _lines("user_data_environment", environment or {}),
+        "/opt/chroma/before": _commands("user_data_before", before),
+        "/opt/chroma/after": _commands("user_data_after", after),
+    }
+    script = "".join(
+        ["set -Eeuo pipefail\nmkdir -p /etc/chroma /opt/chroma\n"]
+        + [_file(path, content) for path, content in files.items() if content]
+        + [program.fetcher(), "fetch_program\nexec /opt/chroma/boot"]
     )
-    size = len(script.encode())
+    stack = cdk.Stack.of(scope)
+    size = len(_FIRST_LINE.encode()) + _Lengths(stack).of(stack.resolve(script))
     if size > USER_DATA_LIMIT:
         raise SettingError(
             "user_data",
-            f"{size} bytes",
+            f"up to {size} bytes",
             f"up to {USER_DATA_LIMIT} bytes; let user_data_before and user_data_after fetch what "
-            "is long from elsewhere, and leave out what config and host_settings can do without",
+            "is long from elsewhere, and leave out what config can do without",
         )
     return script
+
+
+def _file(path: str, content: str) -> str:
+    end = f"END_OF_{path.rpartition('/')[2].upper()}"
+    return _FILE.format(path=path, content=content, end=end)
 
 
 def _commands(name: str, given: ec2.UserData | Sequence[str]) -> str:
@@ -104,23 +119,65 @@ def _commands(name: str, given: ec2.UserData | Sequence[str]) -> str:
         if "sh" not in lines[0]:
             raise SettingError(name, lines[0], "commands of a shell")
         lines = lines[1:]
-    return "\n".join(lines)
+    commands = "\n".join(lines)
+    end = f"END_OF_{name.removeprefix('user_data_').upper()}"
+    if end in commands.splitlines():
+        raise SettingError(name, end, "any other line")
+    return commands
 
 
-def _line(name: str, value: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise SettingError(name, value, "names of settings are capitals, digits and _")
-    if not value.isprintable():
-        raise SettingError(name, value, "one line of printable text")
-    return f"{name}={value}"
+def _lines(name: str, values: Mapping[str, str]) -> str:
+    for key, value in values.items():
+        if not _NAME.fullmatch(key):
+            raise SettingError(name, key, "names in capitals, digits and _")
+        if not value.isprintable():
+            raise SettingError(name, f"{key}={value}", "one line of printable text")
+    return "\n".join(f"{key}={value}" for key, value in values.items())
 
 
-def _archive() -> bytes:
-    """The host files, compressed: name and content of each with a NUL between, which takes
-    less room than a tar. The same bytes for the same files."""
-    files = sorted((resources.files("chroma_stack") / "host").iterdir(), key=lambda it: it.name)
-    parts: list[bytes] = []
-    for file in files:
-        if file.is_file():  # not what Python keeps beside a module it has imported
-            parts += [file.name.encode(), _COMMENT_LINE.sub(b"", file.read_bytes())]
-    return bz2.compress(b"\0".join(parts))
+class _Lengths:
+    """How long the values of a stack become at most, once CloudFormation has filled them in."""
+
+    def __init__(self, stack: cdk.Stack) -> None:
+        self._stack = stack
+
+    def of(self, value: Any) -> int:
+        """Bytes of a resolved value. A reference that nothing is known of counts as the
+        longest ARN: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Tagging.ARN.html
+        """
+        match value:
+            case str() | int():
+                return len(str(value).encode())
+            case {"Fn::Join": [separator, list() as parts]}:
+                return sum(self.of(part) + len(separator) for part in parts)
+            case {"Fn::If": [_, if_true, if_false]}:
+                return max(self.of(if_true), self.of(if_false))
+            case {"Fn::Select": [index, list() as parts]}:
+                return self.of(parts[int(index)])
+            case {"Ref": name} | {"Fn::GetAtt": [name, _]}:
+                if name in _LONGEST_PSEUDO_PARAMETER:
+                    return _LONGEST_PSEUDO_PARAMETER[name]
+                return self._of_element(name)
+        return _LONGEST_ARN
+
+    def _of_element(self, logical_id: str) -> int:
+        element = self._elements.get(logical_id)
+        if isinstance(element, cdk.CfnParameter):
+            return int(element.max_length or 0) or _LONGEST_ARN
+        if not isinstance(element, cdk.CfnResource):
+            return _LONGEST_ARN
+        kind = element.cfn_resource_type
+        if kind in _AROUND_LOGICAL_ID and not self._is_named(element):
+            return len(logical_id) + _AROUND_LOGICAL_ID[kind]
+        return _LONGEST_ID.get(kind, _LONGEST_ARN)
+
+    def _is_named(self, element: cdk.CfnResource) -> bool:
+        return self._stack.resolve(getattr(element, "name", None)) is not None
+
+    @functools.cached_property
+    def _elements(self) -> dict[str, cdk.CfnElement]:
+        return {
+            str(self._stack.resolve(element.logical_id)): element
+            for element in self._stack.node.find_all()
+            if isinstance(element, cdk.CfnElement)
+        }

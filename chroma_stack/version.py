@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
+from chroma_stack.settings import Setting, matching
 
-import aws_cdk as cdk
-
-from chroma_stack.errors import SettingError
-
-RELEASE = r"(0\.([5-9]|[1-9][0-9]+)|[1-9][0-9]*\.[0-9]+)\.[0-9]+([.-]?[0-9A-Za-z][0-9A-Za-z.-]*)?"
+_RELEASE = r"(0\.([5-9]|[1-9][0-9]+)|[1-9][0-9]*\.[0-9]+)\.[0-9]+([.-]?[0-9A-Za-z][0-9A-Za-z.-]*)?"
 """A release from 0.5.0 on: three numbers, and for a pre-release what follows them."""
 
-ALLOWED = "a release number such as 1.5.9, 0.5.0 or later"
+_ALLOWED = "a release number such as 1.5.9, 0.5.0 or later"
 
 
 class ChromaVersion:
@@ -43,9 +39,7 @@ class ChromaVersion:
             and for a pre-release what follows them.
         :raises SettingError: when it is no such number, or older than 0.5.0.
         """
-        if not cdk.Token.is_unresolved(version) and not re.fullmatch(RELEASE, version):
-            raise SettingError("version", version, ALLOWED)
-        return ChromaVersion(version)
+        return ChromaVersion(matching("version", version, _RELEASE, _ALLOWED))
 
     def __str__(self) -> str:
         return self.version
@@ -53,3 +47,19 @@ class ChromaVersion:
 
 ChromaVersion.V0_6_3 = ChromaVersion("0.6.3")
 ChromaVersion.V1_5_9 = ChromaVersion("1.5.9")
+
+DEFAULT_VERSION = ChromaVersion.V1_5_9
+
+SETTINGS = (
+    Setting(
+        key="chromaVersion",
+        parameter="ChromaVersion",
+        option="version",
+        meaning="Release of Chroma, 0.5.0 or later.",
+        default=str(DEFAULT_VERSION),
+        pattern=_RELEASE,
+        allowed=_ALLOWED,
+        longest=64,
+        parse=ChromaVersion.of,
+    ),
+)

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Where the traces go: reads the settings of it, and prepares the machine's relay.
+"""Where the traces go: reads the settings of it, and prepares the OTLP relay.
 
 Run at boot, once. ``chroma_stack/tracing.py`` reads the same settings at synth with the
 functions here, so that both refuse the same. Python 3.9, nothing but its library.
@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from typing import NamedTuple
 
 # What CHROMA_OTEL_GRANULARITY means to releases before 1.0, RUST_LOG means to later ones. There
@@ -124,7 +125,7 @@ def haproxy_headers(headers: dict[str, str]) -> str:
 
 def chroma_environment(service_name: str, granularity: str) -> dict[str, str]:
     """What tells Chroma of either generation to send its traces to the relay."""
-    url = "http://trace-relay:4317"
+    url = "http://otlp-relay:4317"
     variables = {
         "CHROMA_OTEL_COLLECTION_ENDPOINT": url,
         "CHROMA_OTEL_SERVICE_NAME": service_name,
@@ -138,8 +139,9 @@ def chroma_environment(service_name: str, granularity: str) -> dict[str, str]:
 
 
 def _read_settings(file: str) -> dict[str, str]:
+    """The settings; one that is left out is empty."""
     with open(file) as lines:  # noqa: PTH123
-        return dict(line.rstrip("\n").split("=", 1) for line in lines)
+        return defaultdict(str, dict(line.rstrip("\n").split("=", 1) for line in lines))
 
 
 def _fetch(region: str, query: str, *command: str) -> str:
@@ -157,7 +159,7 @@ def _write(file: str, text: str) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
     with os.fdopen(descriptor, "w") as out:
         out.write(text)
-    shutil.chown(file, group=os.environ.get("DOOR_GROUP", "haproxy"))
+    shutil.chown(file, group=os.environ.get("PROXY_GROUP", "haproxy"))
 
 
 def _variables(values: dict[str, str]) -> str:

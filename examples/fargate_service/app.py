@@ -25,7 +25,7 @@ class ServiceStack(cdk.Stack):
             max_azs=2,
             nat_gateways=1,
             flow_logs={
-                # What is refused costs little to keep, and says who knocked.
+                # What is refused costs little to keep, and says who was refused.
                 "Refused": ec2.FlowLogOptions(
                     traffic_type=ec2.FlowLogTrafficType.REJECT,
                     destination=ec2.FlowLogDestination.to_cloud_watch_logs(
@@ -67,9 +67,10 @@ class ServiceStack(cdk.Stack):
             min_healthy_percent=100,
             circuit_breaker=ecs.DeploymentCircuitBreaker(rollback=True),
         )
-        self.chroma.connections.allow_default_port_from(service)
-        # Its tasks begin when there is a server to ask, and the door is open. Not the whole of it:
-        # the door is opened for its security group, which has to be there before.
+        # ECS reads the credential for the container, by the execution role.
+        self.chroma.grant_connect(service, grantee=task.obtain_execution_role())
+        # Its tasks start when the server serves and its port is open. Not the whole service waits:
+        # the port is opened for its security group, which has to be there before.
         service.node.find_child("Service").node.add_dependency(self.chroma)
         cdk.Validations.of(task).acknowledge(
             cdk.Acknowledgment(

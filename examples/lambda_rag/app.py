@@ -35,7 +35,7 @@ class RagStack(cdk.Stack):
             max_azs=2,
             nat_gateways=1,
             flow_logs={
-                # What is refused costs little to keep, and says who knocked.
+                # What is refused costs little to keep, and says who was refused.
                 "Refused": ec2.FlowLogOptions(
                     traffic_type=ec2.FlowLogTrafficType.REJECT,
                     destination=ec2.FlowLogDestination.to_cloud_watch_logs(
@@ -79,8 +79,7 @@ class RagStack(cdk.Stack):
                 "ANSWER_MODEL": answer.model_id,
             },
         )
-        self.chroma.connections.allow_default_port_from(function)
-        self.chroma.grant_read_credential(function)
+        self.chroma.grant_connect(function)
         # Converse is allowed by the same action:
         # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html
         function.add_to_role_policy(

@@ -26,18 +26,18 @@ ENDPOINTS = {
     "Ssm": SERVICES.SSM,
     "SsmMessages": SERVICES.SSM_MESSAGES,
 }
-"""What the machine calls; docs/private-networks.md says what for."""
+"""What the instance calls; docs/private-networks.md says what for."""
 
 
 class IsolatedStack(cdk.Stack):
-    """Isolated subnets with the endpoints that the machine needs, and the server in them."""
+    """Isolated subnets with the endpoints that the instance needs, and the server in them."""
 
     def __init__(self, scope: Construct, construct_id: str, **kwargs: Any) -> None:
         super().__init__(scope, construct_id, **kwargs)
         vpc = ec2.Vpc(
             self,
             "Vpc",
-            # The server lives in one zone, and endpoints are paid by the zone.
+            # The server is placed in one zone, and endpoints are paid by the zone.
             max_azs=1,
             nat_gateways=0,
             subnet_configuration=[
@@ -72,7 +72,7 @@ class IsolatedStack(cdk.Stack):
         )
         for endpoint in endpoints.values():
             endpoint.connections.allow_default_port_from(self.chroma)
-        # The machine boots when it can reach all of them, and not before.
+        # The instance boots when it can reach all of them, and not before.
         self.chroma.auto_scaling_group.node.add_dependency(vpc)
 
         # Whatever carries it may use the server, and read the credential when its role may.

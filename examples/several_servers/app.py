@@ -20,7 +20,7 @@ KEPT_SNAPSHOTS = 14
 class TeamsStack(cdk.Stack):
     """A network, and in it a server and a security group for each team.
 
-    The context value ``teams`` says which, and the type of each team's machine and the GiB of
+    The context value ``teams`` says which, and the type of each team's instance and the GiB of
     its volume.
     """
 
@@ -32,7 +32,7 @@ class TeamsStack(cdk.Stack):
             max_azs=2,
             nat_gateways=1,
             flow_logs={
-                # What is refused costs little to keep, and says which team knocks at which door.
+                # What is refused costs little to keep, and says which team called which server.
                 "Refused": ec2.FlowLogOptions(
                     traffic_type=ec2.FlowLogTrafficType.REJECT,
                     destination=ec2.FlowLogDestination.to_cloud_watch_logs(

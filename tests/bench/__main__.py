@@ -2,9 +2,9 @@
 
 import sys
 
-from tests.bench import boot, door, synth, tracing
+from tests.bench import boot, proxy, synth, tracing
 
-for part in (synth, door, tracing, boot):
+for part in (synth, proxy, tracing, boot):
     print(f"\n== {part.__name__.rpartition('.')[2]}", flush=True)
     sys.argv[1:] = []
     part.main()

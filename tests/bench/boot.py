@@ -1,9 +1,9 @@
-"""How long the machine takes from its start to its first answer, and for what.
+"""How long the instance takes from its start to its first answer, and for what.
 
     python -m tests.bench.boot
 
-In an emulated machine all takes many times what it takes on EC2: the ratio to the same
-machine's boot to the end of an empty user data script, and the parts, are what counts.
+In an emulated instance all takes many times what it takes on EC2: the ratio to the same
+instance's boot to the end of an empty user data script, and the parts, are what counts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
             machine.terminate()
             server = Server(rig, account, "ChromaStack")
             machine = server.boot()
-            while not _answers(machine.door):
+            while not _answers(machine.url):
                 time.sleep(0.5)
             full = time.monotonic() - machine.started_at
             machine.wait_for_signal()
@@ -54,9 +54,9 @@ def main() -> None:
             rig.close()
 
 
-def _answers(door: str) -> bool:
+def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{door}/api/v2/heartbeat", timeout=5).status_code == 200
+        return httpx.get(f"{url}/api/v2/heartbeat", timeout=5).status_code == 200
     except httpx.TransportError:
         return False
 

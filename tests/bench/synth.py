@@ -17,8 +17,8 @@ from pathlib import Path
 
 from chroma_stack.user_data import USER_DATA_LIMIT
 from tests.cloud.cdk import PROGRAM, PROJECT
-from tests.unit.synthesis import template, user_data
-from tests.unit.test_template import EVERYTHING, TEMPLATE_LIMIT
+from tests.unit.synthesis import TEMPLATE_LIMIT, template, user_data
+from tests.unit.test_template import EVERYTHING
 
 ROUNDS = 5
 AIM = 1.25

@@ -8,7 +8,7 @@ that our template reaches each resource with the right properties. Three kinds o
 * `Resources`, moto's map of a stack's resources with CloudFormation's order of things: an update reaches every resource
   whose *resolved* properties changed, what is no longer wanted goes last, and nothing survives a deletion unless its
   policy says so;
-* a few corrections of EC2 itself, such as a terminated instance that lets go of its address.
+* a few corrections of EC2 itself, such as a terminated instance that releases its address.
 
 A resource type that nobody handles is an error. moto would report success and leave it out.
 """
@@ -38,6 +38,9 @@ Properties = dict[str, Any]
 
 ROOT_DEVICE = "/dev/xvda"
 """Where Amazon Linux 2023 has its root disk."""
+
+
+LARGEST_PARAMETER = 4096
 
 
 def install() -> None:
@@ -211,6 +214,63 @@ class Secret(CloudFormationModel):
             return password
         template = json.loads(wanted["SecretStringTemplate"])
         return json.dumps(template | {wanted["GenerateStringKey"]: password})
+
+
+class StandardParameter(CloudFormationModel):
+    """`AWS::SSM::Parameter` of the standard tier. Its `Ref` is the name, which is generated unless it is given."""
+
+    def __init__(self, name: str, properties: Properties) -> None:
+        self.physical_resource_id = name
+        self._properties = properties
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return "Name"
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        return "AWS::SSM::Parameter"
+
+    @classmethod
+    def has_cfn_attr(cls, attr: str) -> bool:
+        return attr in ("Type", "Value")
+
+    def get_cfn_attribute(self, attribute_name: str) -> Any:
+        return self._properties[attribute_name]
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls,
+        resource_name: str,
+        cloudformation_json: Properties,
+        account_id: str,
+        region_name: str,
+        **_: Any,
+    ) -> StandardParameter:
+        properties = cloudformation_json["Properties"]
+        name = properties.get("Name") or f"CFN-{resource_name}"
+        if len(properties["Value"].encode()) > LARGEST_PARAMETER or "{{" in properties["Value"]:
+            raise ValidationError(message=f"{name}: not a value of a standard parameter")
+        ssm_backends[account_id][region_name].put_parameter(
+            name=name,
+            description=properties.get("Description", ""),
+            value=properties["Value"],
+            parameter_type=properties["Type"],
+            allowed_pattern="",
+            keyid="",
+            overwrite=False,
+            tags=[{"Key": key, "Value": it} for key, it in properties.get("Tags", {}).items()],
+            data_type="text",
+            tier="Standard",
+            policies=None,
+        )
+        return cls(name, properties)
+
+    @classmethod
+    def delete_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Properties, account_id: str, region_name: str
+    ) -> None:
+        ssm_backends[account_id][region_name].delete_parameter(resource_name)
 
 
 class Volume(CloudFormationModel):

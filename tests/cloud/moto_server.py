@@ -8,13 +8,14 @@ import urllib.request
 from typing import Any
 
 import boto3
+from moto.cloudformation.models import cloudformation_backends
 from moto.server import ThreadedMotoServer
 
 from tests.cloud import moto_handlers
 
 
 class MotoServer:
-    """An AWS account on this machine's loopback, empty at the start.
+    """An AWS account on this computer's loopback, empty at the start.
 
     moto keeps its state in the process, so there is one account at a time: starting a server empties it.
 
@@ -90,6 +91,18 @@ class MotoServer:
         found = self.physical_ids(stack_name, resource_type)
         assert len(found) == 1, f"{stack_name} has {len(found)} of {resource_type}: {found}"
         return found[0]
+
+    def template_body(self, stack_name: str) -> str:
+        """A stack's template, character by character as it was sent."""
+        [backend] = [it[self.region] for it in cloudformation_backends.values()]
+        [stack] = [it for it in backend.stacks.values() if it.name == stack_name]
+        return str(stack.template)
+
+    def parameters(self, stack_name: str) -> dict[str, str]:
+        """What the stack's parameters of Systems Manager hold, by their names."""
+        names = self.physical_ids(stack_name, "AWS::SSM::Parameter")
+        found = self.client("ssm").get_parameters(Names=names)["Parameters"]
+        return {it["Name"]: it["Value"] for it in found}
 
     def volume(self, volume_id: str) -> Any:
         """A volume, as `describe-volumes` gives it."""

@@ -134,7 +134,7 @@ def old_volume(aws: MotoServer, untouched: object) -> str:
 
 @pytest.fixture(scope="module")
 def second(aws: MotoServer, cdk: Cdk, first: Deployed, old_volume: str) -> Deployed:
-    """Another server beside it, in the default VPC, on that volume, with a door for SSH."""
+    """Another server beside it, in the default VPC, on that volume, with a port open for SSH."""
     context = {
         "stackName": SECOND,
         "vpcId": "default",
@@ -183,7 +183,8 @@ def destroyed(aws: MotoServer, cdk: Cdk, restored: Deployed, snapshot: str) -> N
 def test_a_deploy_with_an_instance_type_gives_a_server_address(first: Deployed) -> None:
     assert first.instance["InstanceType"] == "t3.medium"
     assert first.addresses == [first.outputs["ServerIp"]]
-    assert first.outputs["ServerUrl"] == f"http://{first.outputs['ServerIp']}:8000"
+    host = f"ec2-{first.outputs['ServerIp'].replace('.', '-')}.compute-1.amazonaws.com"
+    assert first.outputs["ServerUrl"] == f"http://{host}:8000"
 
 
 def test_deploy_works_in_an_account_that_was_never_bootstrapped(
@@ -195,6 +196,15 @@ def test_deploy_works_in_an_account_that_was_never_bootstrapped(
     assert [it["Name"] for it in parameters if "cdk-bootstrap" in it["Name"]] == []
 
 
+def test_the_command_line_sends_templates_that_need_no_bucket(
+    aws: MotoServer, first: Deployed, second: Deployed
+) -> None:
+    for name in (STACK, SECOND):
+        size = len(aws.template_body(name).encode())
+        print(f"template of {name}: {size} bytes as it is sent")
+        assert size <= 51_200
+
+
 def test_the_data_is_on_an_encrypted_volume_of_its_own(first: Deployed) -> None:
     volume = first.volume
     assert volume["VolumeId"] == first.outputs["VolumeId"]
@@ -202,7 +212,7 @@ def test_the_data_is_on_an_encrypted_volume_of_its_own(first: Deployed) -> None:
     assert volume["AvailabilityZone"] == first.instance["Placement"]["AvailabilityZone"]
 
 
-def test_the_machine_is_told_its_volume_its_address_and_its_secret(
+def test_the_instance_is_told_its_volume_its_address_and_its_secret(
     aws: MotoServer, first: Deployed
 ) -> None:
     [address] = aws.client("ec2").describe_addresses(PublicIps=first.addresses)["Addresses"]
@@ -226,7 +236,7 @@ def test_the_commands_among_the_outputs_run_as_they_stand(
     aws: MotoServer, first: Deployed, changed: Deployed
 ) -> None:
     assert run(aws, first.outputs["CredentialCommand"]) == first.credential
-    # No session without a machine: only who would be called.
+    # No session without an instance: only who would be called.
     instance = aws.group_instance(STACK)["InstanceId"]
     session = first.outputs["SessionCommand"]
     assert session.startswith("aws ssm start-session ")

@@ -47,7 +47,7 @@ def with_properties(resource: dict[str, Any], **properties: Any) -> dict[str, An
 
 
 def group_that_starts(image: str) -> dict[str, Any]:
-    """A group of one, and what belongs to it."""
+    """A group with one instance, and what belongs to it."""
     return {
         "Template": {
             "Type": "AWS::EC2::LaunchTemplate",

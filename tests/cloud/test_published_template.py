@@ -24,7 +24,7 @@ import boto3
 import pytest
 
 import chroma_stack.publish
-from chroma_stack import template
+from chroma_stack import published_template
 from tests.cloud.moto_server import MotoServer
 from tests.cloud.test_deploy import inventory
 
@@ -85,7 +85,7 @@ class Deployed:
     outputs: dict[str, str]
     instance: Any
     settings: dict[str, str]
-    """What the machine is told."""
+    """What the instance is told."""
 
     volume: Any
     addresses: list[str]
@@ -126,14 +126,16 @@ def publish_says(aws: MotoServer) -> str:
 @pytest.fixture(scope="module")
 def url(aws: MotoServer, publish_says: str) -> str:
     """Where the latest template is."""
-    [found] = [word for word in publish_says.split() if word.endswith(f"latest/{template.NAME}")]
+    [found] = [
+        word for word in publish_says.split() if word.endswith(f"latest/{published_template.NAME}")
+    ]
     return found
 
 
 @pytest.fixture(scope="module")
 def file(aws: MotoServer, url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template, downloaded."""
-    path = tmp_path_factory.mktemp("template") / template.NAME
+    path = tmp_path_factory.mktemp("template") / published_template.NAME
     run(aws, f"aws s3 cp {url.replace(aws.endpoint + '/', 's3://')} {path}")
     return path
 
@@ -169,7 +171,8 @@ def test_the_documented_command_makes_a_server_that_anyone_may_use_and_says_so(
 ) -> None:
     assert first.instance["InstanceType"] == "t3.small"
     assert first.addresses == [first.outputs["ServerIp"]]
-    assert first.outputs["ServerUrl"] == f"http://{first.outputs['ServerIp']}:8000"
+    host = f"ec2-{first.outputs['ServerIp'].replace('.', '-')}.compute-1.amazonaws.com"
+    assert first.outputs["ServerUrl"] == f"http://{host}:8000"
     assert first.outputs["Authentication"].startswith("nothing: whoever reaches port 8000")
     assert "CredentialCommand" not in first.outputs
     assert first.open_ports == {(8000, "0.0.0.0/0")}
@@ -369,7 +372,8 @@ def test_delete_stack_leaves_a_last_snapshot_of_the_data_and_nothing_else(
 # --- publishing -------------------------------------------------------------------------------------------------------
 
 KEYS = [
-    f"cloudformation/{folder}/{template.NAME}" for folder in (chroma_stack.__version__, "latest")
+    f"cloudformation/{folder}/{published_template.NAME}"
+    for folder in (chroma_stack.__version__, "latest")
 ]
 
 
@@ -442,7 +446,7 @@ def test_a_pre_release_never_becomes_the_latest(
 ) -> None:
     monkeypatch.setattr(chroma_stack.publish, "__version__", "0.2.0rc1")
     publish("--bucket", bucket, "--prefix", "templates/")
-    assert list(contents(aws, bucket)) == [f"templates/0.2.0rc1/{template.NAME}"]
+    assert list(contents(aws, bucket)) == [f"templates/0.2.0rc1/{published_template.NAME}"]
 
 
 def test_a_dry_run_uploads_nothing(
@@ -455,7 +459,7 @@ def test_a_dry_run_uploads_nothing(
 def test_what_is_no_template_is_not_uploaded(
     aws: MotoServer, bucket: str, publish: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(template, "text", lambda: "{}")
+    monkeypatch.setattr(published_template, "text", lambda: "{}")
     with pytest.raises(CommandError, match=r"^Error: AWS refuses ValidateTemplate"):
         publish("--bucket", bucket)
     assert contents(aws, bucket) == {}

@@ -1,4 +1,4 @@
-"""Servers and doors as fixtures."""
+"""Servers and proxys as fixtures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.chroma_servers import CURRENT, LAST_PYTHON, ChromaServer
-from tests.host.door import Door
+from tests.host.proxy import Proxy
 from tests.host.recorder import Recorder
 
 
@@ -39,15 +39,15 @@ def recorder() -> Iterator[Recorder]:
 
 
 @pytest.fixture(scope="module")
-def make_door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Door]]:
-    """A function like `Door` whose doors are closed at the end of the module."""
-    doors: list[Door] = []
+def make_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Proxy]]:
+    """A function like `Proxy` whose proxys are closed at the end of the module."""
+    proxys: list[Proxy] = []
 
-    def make(chroma: str, **options: str) -> Door:
-        folder: Path = tmp_path_factory.mktemp("door")
-        doors.append(Door(folder, chroma, **options))  # type: ignore[arg-type]
-        return doors[-1]
+    def make(chroma: str, **options: str) -> Proxy:
+        folder: Path = tmp_path_factory.mktemp("proxy")
+        proxys.append(Proxy(folder, chroma, **options))  # type: ignore[arg-type]
+        return proxys[-1]
 
     yield make
-    for door in doors:
-        door.stop()
+    for proxy in proxys:
+        proxy.stop()

@@ -1,29 +1,29 @@
-"""Bytes to a door and back, for what no HTTP library would send."""
+"""Bytes to a proxy and back, for what no HTTP library would send."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 
-from tests.host.door import Door
+from tests.host.proxy import Proxy
 
 
-def connect(door: Door, source: str = "127.0.0.1") -> socket.socket:
-    return socket.create_connection(("127.0.0.1", door.port), 10, (source, 0))
+def connect(proxy: Proxy, source: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection(("127.0.0.1", proxy.port), 10, (source, 0))
 
 
-def exchange(door: Door, *parts: bytes, half_close: bool = True, patience: float = 10) -> bytes:
-    """Sends these bytes, and reads until the door closes or is silent for so many seconds.
+def exchange(proxy: Proxy, *parts: bytes, half_close: bool = True, timeout: float = 10) -> bytes:
+    """Sends these bytes, and reads until the proxy closes or is silent for so many seconds.
 
-    With the sending half closed, the door knows that nothing is to follow, and ends soon.
+    With the sending half closed, the proxy knows that nothing is to follow, and ends soon.
     """
     answer = b""
-    with connect(door) as connection, contextlib.suppress(OSError):
+    with connect(proxy) as connection, contextlib.suppress(OSError):
         for part in parts:
             connection.sendall(part)
         if half_close:
             connection.shutdown(socket.SHUT_WR)
-        connection.settimeout(patience)
+        connection.settimeout(timeout)
         while data := connection.recv(65536):
             answer += data
     return answer

@@ -25,7 +25,7 @@ class Recorder:
                 except h11.RemoteProtocolError as error:
                     recorder.broken.append(str(error))
                 except OSError:
-                    pass  # the door closed the connection
+                    pass  # the proxy closed the connection
 
         class Server(socketserver.ThreadingTCPServer):
             allow_reuse_address = True

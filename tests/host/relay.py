@@ -51,7 +51,7 @@ class Relay:
             [sys.executable, HOST / "otel.py", folder],
             env={
                 "PATH": f"{folder}:{os.environ['PATH']}",
-                "DOOR_GROUP": grp.getgrgid(os.getgid()).gr_name,
+                "PROXY_GROUP": grp.getgrgid(os.getgid()).gr_name,
             },
             capture_output=True,
             text=True,
@@ -64,7 +64,7 @@ class Relay:
         """The variables that Chroma gets, with the relay where this one listens."""
         variables = _variables(self.folder / "tracing.env")
         return {
-            name: value.replace("trace-relay:4317", f"127.0.0.1:{self.port}")
+            name: value.replace("otlp-relay:4317", f"127.0.0.1:{self.port}")
             for name, value in variables.items()
         }
 
@@ -72,7 +72,11 @@ class Relay:
         assert self.prepared.returncode == 0, self.prepared.stderr
         command = [program("haproxy"), "-Ws", "-f", f"{self.folder}/relay-headers.cfg"]
         environment = _variables(self.folder / "relay.env")
-        environment |= {"RELAY_BIND": f"127.0.0.1:{self.port}", "PATH": os.environ["PATH"]}
+        environment |= {
+            "CONTAINER_GATEWAY": "127.0.0.1",
+            "RELAY_PORT": str(self.port),
+            "PATH": os.environ["PATH"],
+        }
         self.log = self.folder / "relay.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(

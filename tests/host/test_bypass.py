@@ -1,6 +1,6 @@
 """Attempts to reach Chroma without the credential, listed and generated.
 
-Two things stand behind the door: the real servers of both generations, which must not give
+Two things stand behind the proxy: the real servers of both generations, which must not give
 away what they hold, and a recorder, which must receive nothing but health checks.
 """
 
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.host.chroma_servers import VERSIONS, ChromaServer
-from tests.host.door import Door
+from tests.host.proxy import Proxy
 from tests.host.raw import exchange, statuses
 from tests.host.recorder import Recorder
 
@@ -31,23 +31,23 @@ BEARER = b"Authorization: Bearer guess\r\n"
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
-def real_door(
+def real_proxy(
     request: pytest.FixtureRequest,
     chroma_servers: dict[str, ChromaServer],
-    make_door: Callable[..., Door],
-) -> Door:
-    """A door to a real Chroma that holds a treasure."""
+    make_proxy: Callable[..., Proxy],
+) -> Proxy:
+    """A proxy to a real Chroma that holds a treasure."""
     server = chroma_servers[request.param]
     direct = f"http://{server.address}{COLLECTIONS}"
     httpx.post(direct, json={"name": TREASURE, "get_or_create": True}).raise_for_status()
     assert TREASURE in httpx.get(direct).text
-    return make_door(server.address).start()
+    return make_proxy(server.address).start()
 
 
 @pytest.fixture(scope="module")
-def door(recorder: Recorder, make_door: Callable[..., Door]) -> Door:
-    """A door to the recorder."""
-    return make_door(recorder.address).start()
+def proxy(recorder: Recorder, make_proxy: Callable[..., Proxy]) -> Proxy:
+    """A proxy to the recorder."""
+    return make_proxy(recorder.address).start()
 
 
 def get(
@@ -195,22 +195,22 @@ ATTEMPTS = {
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
-def test_no_attempt_reaches_the_treasure(real_door: Door, attempt: bytes) -> None:
-    answer = exchange(real_door, attempt)
+def test_no_attempt_reaches_the_treasure(real_proxy: Proxy, attempt: bytes) -> None:
+    answer = exchange(real_proxy, attempt)
     assert TREASURE.encode() not in answer
-    assert real_door.get(COLLECTIONS, real_door.right).status_code == 200
+    assert real_proxy.get(COLLECTIONS, real_proxy.right).status_code == 200
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
 def test_nothing_but_health_checks_reaches_chroma(
-    door: Door, recorder: Recorder, attempt: bytes
+    proxy: Proxy, recorder: Recorder, attempt: bytes
 ) -> None:
     recorder.forget()
-    answer = exchange(door, attempt)
+    answer = exchange(proxy, attempt)
     only_health_checks(recorder)
     assert b"default_database" not in recorder.raw
     assert len(recorder.requests) == statuses(answer).count(200)
-    assert door.get(COLLECTIONS, door.right).status_code == 200
+    assert proxy.get(COLLECTIONS, proxy.right).status_code == 200
 
 
 def only_health_checks(recorder: Recorder) -> None:
@@ -275,9 +275,9 @@ RARELY_SLOW = settings(
 )
 
 
-def attempt(door: Door, recorder: Recorder, request: bytes) -> None:
+def attempt(proxy: Proxy, recorder: Recorder, request: bytes) -> None:
     recorder.forget()
-    answer = exchange(door, request)
+    answer = exchange(proxy, request)
     only_health_checks(recorder)
     assert len(recorder.requests) == statuses(answer).count(200)
 
@@ -285,8 +285,8 @@ def attempt(door: Door, recorder: Recorder, request: bytes) -> None:
 @RARELY_SLOW
 @given(target=st.one_of(TARGETS, NEAR_OPEN))
 @example(target="/api/v2/heartbeat?x=/../tenants")
-def test_no_generated_path_reaches_chroma(door: Door, recorder: Recorder, target: str) -> None:
-    attempt(door, recorder, get(target))
+def test_no_generated_path_reaches_chroma(proxy: Proxy, recorder: Recorder, target: str) -> None:
+    attempt(proxy, recorder, get(target))
 
 
 @RARELY_SLOW
@@ -297,20 +297,20 @@ def test_no_generated_path_reaches_chroma(door: Door, recorder: Recorder, target
     body=st.sampled_from([b"", b"0\r\n\r\n", b"12345", b"5\r\n12345\r\n0\r\n\r\n"]),
 )
 def test_no_generated_headers_let_a_second_request_through(
-    door: Door, recorder: Recorder, method: str, target: str, lines: list[str], body: bytes
+    proxy: Proxy, recorder: Recorder, method: str, target: str, lines: list[str], body: bytes
 ) -> None:
     second = get("/api/v2/tenants/behind")
-    attempt(door, recorder, get(target, *lines, method=method) + body + second)
+    attempt(proxy, recorder, get(target, *lines, method=method) + body + second)
     assert b"behind" not in recorder.raw
 
 
 @RARELY_SLOW
 @given(noise=st.binary(max_size=200), at=st.integers(0, 200))
 def test_no_noise_in_a_request_lets_it_through(
-    door: Door, recorder: Recorder, noise: bytes, at: int
+    proxy: Proxy, recorder: Recorder, noise: bytes, at: int
 ) -> None:
     request = get("/api/v2/tenants/default_tenant", "X: y")
-    attempt(door, recorder, request[:at] + noise + request[at:])
+    attempt(proxy, recorder, request[:at] + noise + request[at:])
 
 
 @RARELY_SLOW
@@ -319,9 +319,9 @@ def test_no_noise_in_a_request_lets_it_through(
 @example(credential="*")
 @example(credential="%s%n")
 def test_no_generated_credential_is_accepted(
-    door: Door, recorder: Recorder, credential: str
+    proxy: Proxy, recorder: Recorder, credential: str
 ) -> None:
     line = b"Authorization: Bearer " + credential.encode("latin-1") + b"\r\n"
     request = get("/api/v2/tenants/default_tenant").replace(b"Host: ", line + b"Host: ")
-    attempt(door, recorder, request)
+    attempt(proxy, recorder, request)
     assert recorder.raw == b""

@@ -1,4 +1,4 @@
-"""The clients that people use, through the door, with the right, a wrong and no credential."""
+"""The clients that people use, through the proxy, with the right, a wrong and no credential."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.host.chroma_servers import (
     javascript_client,
     python_with_chroma,
 )
-from tests.host.door import Door, header
 from tests.host.programs import program
+from tests.host.proxy import Proxy, header
 
 HERE = Path(__file__).parent
 PROVIDERS = {
@@ -30,9 +30,9 @@ RIGHT = {"token": "test-token_$(x)'", "basic": "admin:p@ss'word"}
 WRONG = {"token": "Test-token_$(x)'", "basic": "admin:P@ss'word"}
 
 
-def results(command: list[str], folder: Path, door: Door, ways: list[Any]) -> list[str]:
-    """What a client prints that comes to the door in each of these ways."""
-    job = json.dumps({"host": "127.0.0.1", "port": door.port, "ways": ways})
+def results(command: list[str], folder: Path, proxy: Proxy, ways: list[Any]) -> list[str]:
+    """What a client prints that comes to the proxy in each of these ways."""
+    job = json.dumps({"host": "127.0.0.1", "port": proxy.port, "ways": ways})
     done = subprocess.run(
         command, cwd=folder, input=job, capture_output=True, text=True, timeout=120
     )
@@ -45,13 +45,13 @@ def results(command: list[str], folder: Path, door: Door, ways: list[Any]) -> li
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_python_client_is_served_only_with_the_credential(
     chroma_servers: dict[str, ChromaServer],
-    make_door: Callable[..., Door],
+    make_proxy: Callable[..., Proxy],
     version: str,
     auth: str,
     token_header: str,
     how: str,
 ) -> None:
-    door = make_door(
+    proxy = make_proxy(
         chroma_servers[version].address,
         auth=auth,
         token_header=token_header,
@@ -65,7 +65,7 @@ def test_a_python_client_is_served_only_with_the_credential(
 
     command = [str(python_with_chroma(version)), str(HERE / "clients" / "python_client.py")]
     ways = [way(RIGHT[auth]), way(WRONG[auth]), None, way(RIGHT[auth])]
-    right, wrong, none, right_again = results(command, door.folder, door, ways)
+    right, wrong, none, right_again = results(command, proxy.folder, proxy, ways)
     assert (right, right_again) == ("served", "served")
     for refused in (wrong, none):
         assert refused.startswith("AuthorizationError: Unauthorized: ")
@@ -75,12 +75,12 @@ def test_a_python_client_is_served_only_with_the_credential(
 @pytest.mark.parametrize(("auth", "token_header"), MODES)
 def test_the_javascript_client_is_served_only_with_the_credential(
     chroma_servers: dict[str, ChromaServer],
-    make_door: Callable[..., Door],
+    make_proxy: Callable[..., Proxy],
     auth: str,
     token_header: str,
 ) -> None:
     folder = javascript_client()
-    door = make_door(
+    proxy = make_proxy(
         chroma_servers[CURRENT].address,
         auth=auth,
         token_header=token_header,
@@ -89,22 +89,22 @@ def test_the_javascript_client_is_served_only_with_the_credential(
     command = [program("node"), str(HERE / "js" / "client.mjs")]
     right_headers = header(auth, RIGHT[auth], token_header)
     ways = [right_headers, header(auth, WRONG[auth], token_header), None, right_headers]
-    right, wrong, none, right_again = results(command, folder, door, ways)
+    right, wrong, none, right_again = results(command, folder, proxy, ways)
     assert (right, right_again) == ("served", "served")
     assert wrong == none == "ChromaUnauthorizedError: Unauthorized"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_client_with_the_credential_is_not_locked_out_by_one_without(
-    chroma_servers: dict[str, ChromaServer], make_door: Callable[..., Door], version: str
+    chroma_servers: dict[str, ChromaServer], make_proxy: Callable[..., Proxy], version: str
 ) -> None:
-    door = make_door(chroma_servers[version].address).start()
+    proxy = make_proxy(chroma_servers[version].address).start()
     for _ in range(40):
-        last = door.get("/api/v2/auth/identity", door.wrong)
+        last = proxy.get("/api/v2/auth/identity", proxy.wrong)
     assert last.status_code == 429
-    headers = {"provider": "headers", "headers": door.right}
-    wrong = {"provider": "headers", "headers": door.wrong}
+    headers = {"provider": "headers", "headers": proxy.right}
+    wrong = {"provider": "headers", "headers": proxy.wrong}
     command = [str(python_with_chroma(version)), str(HERE / "clients" / "python_client.py")]
-    served, limited = results(command, door.folder, door, [headers, wrong])
+    served, limited = results(command, proxy.folder, proxy, [headers, wrong])
     assert served == "served"
     assert limited.startswith("RateLimitError: Too many wrong credentials")

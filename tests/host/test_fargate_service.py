@@ -1,4 +1,4 @@
-"""The program of `examples/fargate_service`, as its container runs it, at the real door."""
+"""The program of `examples/fargate_service`, as its container runs it, at the real proxy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.host.chroma_servers import ChromaServer
-from tests.host.door import Door
 from tests.host.programs import free_port
+from tests.host.proxy import Proxy
 
 PROGRAM = (Path(__file__).parents[2] / "examples" / "fargate_service" / "service.py").read_text()
 CREDENTIAL = "a-token"
@@ -46,19 +46,19 @@ def lines(process: subprocess.Popen[str], count: int) -> list[str]:
 
 
 @pytest.fixture
-def door(chroma: ChromaServer, make_door: Callable[..., Door]) -> Door:
-    return make_door(chroma.address, credential=CREDENTIAL).start()
+def proxy(chroma: ChromaServer, make_proxy: Callable[..., Proxy]) -> Proxy:
+    return make_proxy(chroma.address, credential=CREDENTIAL).start()
 
 
-def test_it_says_again_and_again_how_many_collections_there_are(door: Door) -> None:
+def test_it_says_again_and_again_how_many_collections_there_are(proxy: Proxy) -> None:
     path = "/api/v2/tenants/default_tenant/databases/default_database/collections_count"
-    count = door.get(path, door.right).json()
-    with running(door.port) as process:
+    count = proxy.get(path, proxy.right).json()
+    with running(proxy.port) as process:
         assert lines(process, 2) == [f"{count} collections\n"] * 2
 
 
-def test_a_refused_credential_ends_it(door: Door) -> None:
-    with running(door.port, credential="old-token") as process:
+def test_a_refused_credential_ends_it(proxy: Proxy) -> None:
+    with running(proxy.port, credential="old-token") as process:
         out, error = process.communicate(timeout=30)
     assert (process.returncode, out, error) == (1, "", "the credential is refused\n")
 

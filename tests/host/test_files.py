@@ -23,8 +23,8 @@ def check(settings: dict[str, str], tmp_path: Path) -> subprocess.CompletedProce
     credentials = tmp_path / "credentials"
     credentials.write_text("0" * 64 + "\n")
     return subprocess.run(
-        [program("haproxy"), "-c", "-f", str(HOST / "haproxy.cfg")],
-        env={"DOOR_CREDENTIALS": str(credentials), "PATH": os.environ["PATH"]} | settings,
+        [program("haproxy"), "-c", "-f", str(HOST / "proxy.cfg")],
+        env={"PROXY_CREDENTIALS": str(credentials), "PATH": os.environ["PATH"]} | settings,
         capture_output=True,
         text=True,
     )
@@ -78,10 +78,10 @@ def test_haproxy_refuses_to_run_without_any_setting(tmp_path: Path) -> None:
 
 
 def test_haproxy_refuses_to_run_without_the_file_of_credentials(tmp_path: Path) -> None:
-    checked = check(GOOD | {"DOOR_CREDENTIALS": str(tmp_path / "missing")}, tmp_path)
+    checked = check(GOOD | {"PROXY_CREDENTIALS": str(tmp_path / "missing")}, tmp_path)
     assert checked.returncode == 1
 
 
 def test_the_configuration_holds_no_credential_and_needs_no_root() -> None:
-    words = (HOST / "haproxy.cfg").read_text().split()
+    words = (HOST / "proxy.cfg").read_text().split()
     assert {"user", "group", "chroot", "userlist", "password"}.isdisjoint(words)

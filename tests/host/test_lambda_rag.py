@@ -1,4 +1,4 @@
-"""The function of `examples/lambda_rag`, against the real Chroma behind the real door.
+"""The function of `examples/lambda_rag`, against the real Chroma behind the real proxy.
 
 Secrets Manager is moto's, and Bedrock a stand-in; boto3 is led to both as in Lambda, by its
 environment.
@@ -19,9 +19,9 @@ import pytest
 from tests.cloud.moto_server import MotoServer
 from tests.host.bedrock import Bedrock
 from tests.host.chroma_servers import ChromaServer
-from tests.host.door import Door
 from tests.host.lambda_function import start_function
 from tests.host.programs import free_port
+from tests.host.proxy import Proxy
 from tests.host.test_credential import run
 
 DOCUMENTS = [
@@ -45,18 +45,18 @@ def bedrock() -> Iterator[Bedrock]:
 
 
 class Machine:
-    """A door whose credential is in Secrets Manager, as on the machine."""
+    """A proxy whose credential is in Secrets Manager, as on the machine."""
 
-    def __init__(self, aws: MotoServer, door: Door) -> None:
-        self.door = door
+    def __init__(self, aws: MotoServer, proxy: Proxy) -> None:
+        self.proxy = proxy
         self._secrets = aws.client("secretsmanager")
         name = f"chroma-{uuid.uuid4()}"
         self.secret = self._secrets.create_secret(Name=name, SecretString="value-0")["ARN"]
-        door.settings |= {"AUTH_SECRET": self.secret, "REGION": aws.region}
+        proxy.settings |= {"AUTH_SECRET": self.secret, "REGION": aws.region}
         tools = Path(sys.executable).parent
-        door.environment |= aws.environment | {"PATH": f"{tools}:{door.environment['PATH']}"}
+        proxy.environment |= aws.environment | {"PATH": f"{tools}:{proxy.environment['PATH']}"}
         self.take_up()
-        door.start()
+        proxy.start()
 
     def rotate(self, value: str) -> None:
         """What an owner does: write another credential."""
@@ -64,19 +64,19 @@ class Machine:
 
     def take_up(self) -> None:
         """What the machine does every minute."""
-        taken = run(self.door, "credential")
+        taken = run(self.proxy, "credential")
         assert taken.returncode == 0, taken.stderr
 
 
 @pytest.fixture(scope="module")
-def machine(aws: MotoServer, chroma: ChromaServer, make_door: Callable[..., Door]) -> Machine:
-    return Machine(aws, make_door(chroma.address))
+def machine(aws: MotoServer, chroma: ChromaServer, make_proxy: Callable[..., Proxy]) -> Machine:
+    return Machine(aws, make_proxy(chroma.address))
 
 
 @pytest.fixture
-def changed(aws: MotoServer, chroma: ChromaServer, make_door: Callable[..., Door]) -> Machine:
+def changed(aws: MotoServer, chroma: ChromaServer, make_proxy: Callable[..., Proxy]) -> Machine:
     """One of the test's own, for another credential."""
-    return Machine(aws, make_door(chroma.address))
+    return Machine(aws, make_proxy(chroma.address))
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def start(
     """Starts the function for a machine, with further variables."""
 
     def start(machine: Machine = machine, **variables: str) -> ModuleType:
-        where = {"url": machine.door.url, "secret": machine.secret, **variables}
+        where = {"url": machine.proxy.url, "secret": machine.secret, **variables}
         return start_function(monkeypatch, aws, bedrock, **where)
 
     return start
@@ -141,7 +141,7 @@ def test_a_document_with_an_id_that_is_there_takes_its_place(
     assert len(sources) == 3
 
 
-def test_a_new_credential_is_taken_up_when_the_door_refuses_the_old_one(
+def test_a_new_credential_is_taken_up_when_the_proxy_refuses_the_old_one(
     start: Callable[..., ModuleType], changed: Machine, collection: str
 ) -> None:
     function = start(changed)
@@ -149,7 +149,7 @@ def test_a_new_credential_is_taken_up_when_the_door_refuses_the_old_one(
     for value in ("value-1", "value-2"):
         changed.rotate(value)
         changed.take_up()
-    refused = changed.door.get("/api/v2/auth/identity", {"Authorization": "Bearer value-0"})
+    refused = changed.proxy.get("/api/v2/auth/identity", {"Authorization": "Bearer value-0"})
     assert refused.status_code == 401
     assert function.handler({"question": "When?", "collection": collection}, None)["sources"]
 

@@ -8,20 +8,20 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.host.door import Door, header
+from tests.host.proxy import Proxy, header
 from tests.host.recorder import Recorder
 
 GUARDED = "/api/v2/tenants/default_tenant"
 
 
 @pytest.fixture
-def door(recorder: Recorder, make_door: Callable[..., Door]) -> Door:
-    return make_door(recorder.address).start()
+def proxy(recorder: Recorder, make_proxy: Callable[..., Proxy]) -> Proxy:
+    return make_proxy(recorder.address).start()
 
 
-def test_a_request_leaves_these_fields(door: Door) -> None:
-    httpx.post(door.url + GUARDED, headers=door.right, content=b"12345")
-    line = door.last_log_line(1)
+def test_a_request_leaves_these_fields(proxy: Proxy) -> None:
+    httpx.post(proxy.url + GUARDED, headers=proxy.right, content=b"12345")
+    line = proxy.last_log_line(1)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line.pop("time"))
     assert line.pop("server_ms") >= 0
     assert line.pop("total_ms") >= 0
@@ -48,40 +48,40 @@ def test_a_request_leaves_these_fields(door: Door) -> None:
     ],
 )
 def test_the_log_says_how_a_request_came_in(
-    door: Door, path: str, credential: str | None, status: int, auth: str
+    proxy: Proxy, path: str, credential: str | None, status: int, auth: str
 ) -> None:
-    door.get(path, getattr(door, credential) if credential else None)
-    line = door.last_log_line(1)
+    proxy.get(path, getattr(proxy, credential) if credential else None)
+    line = proxy.last_log_line(1)
     assert (line["status"], line["auth"]) == (status, auth)
 
 
-def test_a_limited_request_is_logged_as_such(door: Door) -> None:
+def test_a_limited_request_is_logged_as_such(proxy: Proxy) -> None:
     for _ in range(21):
-        door.get(GUARDED, door.wrong)
-    assert door.last_log_line(21)["auth"] == "limited"
+        proxy.get(GUARDED, proxy.wrong)
+    assert proxy.last_log_line(21)["auth"] == "limited"
 
 
 def test_without_authentication_the_log_says_so(
-    recorder: Recorder, make_door: Callable[..., Door]
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
 ) -> None:
-    door = make_door(recorder.address, auth="none").start()
-    door.get(GUARDED)
-    assert door.last_log_line(1)["auth"] == "off"
+    proxy = make_proxy(recorder.address, auth="none").start()
+    proxy.get(GUARDED)
+    assert proxy.last_log_line(1)["auth"] == "off"
 
 
-def test_the_query_string_is_not_logged(door: Door) -> None:
-    door.get("/api/v2/heartbeat?token=open-sesame")
-    assert door.last_log_line(1)["path"] == "/api/v2/heartbeat"
-    assert "open-sesame" not in door.log.read_text()
+def test_the_query_string_is_not_logged(proxy: Proxy) -> None:
+    proxy.get("/api/v2/heartbeat?token=open-sesame")
+    assert proxy.last_log_line(1)["path"] == "/api/v2/heartbeat"
+    assert "open-sesame" not in proxy.log.read_text()
 
 
 @pytest.mark.parametrize("path", ['/"},{"auth":"ok', "/%22%0a\\x", "/" + "~\\\"'" * 3000, "/"])
-def test_no_path_breaks_the_line(door: Door, path: str) -> None:
+def test_no_path_breaks_the_line(proxy: Proxy, path: str) -> None:
     with httpx.Client() as client:
-        request = client.build_request("GET", door.url, headers=door.wrong)
+        request = client.build_request("GET", proxy.url, headers=proxy.wrong)
         request.extensions["target"] = path.encode()
         client.send(request)
-    line = door.last_log_line(1)
+    line = proxy.last_log_line(1)
     assert line["auth"] in ("wrong", "-")
     assert len(line["path"]) <= 512
 
@@ -91,19 +91,19 @@ def test_no_path_breaks_the_line(door: Door, path: str) -> None:
     [("token", "Authorization"), ("token", "X-Chroma-Token"), ("basic", "Authorization")],
 )
 def test_no_credential_is_logged(
-    recorder: Recorder, make_door: Callable[..., Door], auth: str, token_header: str
+    recorder: Recorder, make_proxy: Callable[..., Proxy], auth: str, token_header: str
 ) -> None:
-    door = make_door(recorder.address, auth=auth, token_header=token_header).start()
-    sent = [door.right, door.wrong, header("token", "guess"), header("basic", "x:guess")]
+    proxy = make_proxy(recorder.address, auth=auth, token_header=token_header).start()
+    sent = [proxy.right, proxy.wrong, header("token", "guess"), header("basic", "x:guess")]
     for headers in sent:
-        door.get(GUARDED, headers)
-        door.get("/api/v2/heartbeat", headers)
-        httpx.get(door.url + GUARDED, headers=list(headers.items()) * 2)
-    [value] = door.right.values()
+        proxy.get(GUARDED, headers)
+        proxy.get("/api/v2/heartbeat", headers)
+        httpx.get(proxy.url + GUARDED, headers=list(headers.items()) * 2)
+    [value] = proxy.right.values()
     malformed = f"GET {GUARDED} HTTP/1.1\r\nAuthorization: {value}\r\nbad header\r\n\r\n"
-    httpx.post(door.url, headers={"X-Long": value * 1000})
-    door.last_log_line(len(sent) * 3 + 1)
-    log = door.log.read_text()
+    httpx.post(proxy.url, headers={"X-Long": value * 1000})
+    proxy.last_log_line(len(sent) * 3 + 1)
+    log = proxy.log.read_text()
     for headers in sent:
         for value in headers.values():
             assert value.split(" ")[-1] not in log

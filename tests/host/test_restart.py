@@ -1,4 +1,4 @@
-"""Chroma stops, starts and fails behind the door."""
+"""Chroma stops, starts and fails behind the proxy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from tests.host.chroma_servers import VERSIONS, ChromaServer
-from tests.host.door import Door
 from tests.host.programs import free_port
+from tests.host.proxy import Proxy
 
 GUARDED = "/api/v2/tenants/default_tenant"
 COLLECTIONS = f"{GUARDED}/databases/default_database/collections"
@@ -26,22 +26,22 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChromaSer
     server.stop()
 
 
-def test_while_chroma_is_down_the_door_says_so_in_json(make_door: Callable[..., Door]) -> None:
-    door = make_door(f"127.0.0.1:{free_port()}").start()
+def test_while_chroma_is_down_the_proxy_says_so_in_json(make_proxy: Callable[..., Proxy]) -> None:
+    proxy = make_proxy(f"127.0.0.1:{free_port()}").start()
     started = time.monotonic()
-    answer = door.get(GUARDED, door.right)
+    answer = proxy.get(GUARDED, proxy.right)
     assert time.monotonic() - started < 8
     assert answer.status_code == 503
     assert answer.headers["Content-Type"] == "application/json"
     assert "Chroma is not running" in answer.json()["message"]
-    assert door.get(GUARDED).status_code == 401
+    assert proxy.get(GUARDED).status_code == 401
 
 
 def test_a_request_during_a_restart_is_served_after_it(
-    server: ChromaServer, make_door: Callable[..., Door]
+    server: ChromaServer, make_proxy: Callable[..., Proxy]
 ) -> None:
-    door = make_door(server.address).start()
-    with httpx.Client(headers=door.right, timeout=60, base_url=door.url) as client:
+    proxy = make_proxy(server.address).start()
+    with httpx.Client(headers=proxy.right, timeout=60, base_url=proxy.url) as client:
         made = client.post(COLLECTIONS, json={"name": "restarted"})
         collection = f"{COLLECTIONS}/{made.json()['id']}"
         server.stop()
@@ -49,8 +49,8 @@ def test_a_request_during_a_restart_is_served_after_it(
 
         def add() -> None:
             record = {"ids": ["a"], "embeddings": [[1.0, 2.0]], "documents": ["one"]}
-            with httpx.Client(headers=door.right, timeout=60) as writer:
-                answers.append(writer.post(f"{door.url}{collection}/add", json=record))
+            with httpx.Client(headers=proxy.right, timeout=60) as writer:
+                answers.append(writer.post(f"{proxy.url}{collection}/add", json=record))
 
         adding = threading.Thread(target=add)
         adding.start()
@@ -61,10 +61,10 @@ def test_a_request_during_a_restart_is_served_after_it(
         assert client.get(f"{collection}/count").json() == 1
 
 
-def test_a_request_that_was_sent_is_never_sent_again(make_door: Callable[..., Door]) -> None:
+def test_a_request_that_was_sent_is_never_sent_again(make_proxy: Callable[..., Proxy]) -> None:
     received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as broken:
-        door = make_door(f"127.0.0.1:{broken.getsockname()[1]}").start()
+        proxy = make_proxy(f"127.0.0.1:{broken.getsockname()[1]}").start()
 
         def take_and_close() -> None:
             while True:
@@ -78,7 +78,7 @@ def test_a_request_that_was_sent_is_never_sent_again(make_door: Callable[..., Do
         threading.Thread(target=take_and_close, daemon=True).start()
         for method in ("POST", "GET"):
             received.clear()
-            answer = httpx.request(method, door.url + GUARDED, headers=door.right, timeout=30)
+            answer = httpx.request(method, proxy.url + GUARDED, headers=proxy.right, timeout=30)
             assert answer.status_code == 502
             assert "ended the connection" in answer.json()["message"]
             time.sleep(1.5)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.cloud.moto_server import MotoServer
 from tests.host.chroma_servers import ChromaServer
-from tests.host.door import Door, header
+from tests.host.proxy import Proxy, header
 from tests.host.test_credential import Secret, run
 
 GUARDED = "/api/v2/tenants/default_tenant"
@@ -24,9 +24,9 @@ GUARDED = "/api/v2/tenants/default_tenant"
 class Load:
     """Clients that ask without pause, each with the credential that they were told last."""
 
-    def __init__(self, door: Door) -> None:
-        self.door = door
-        self.credential = door.credential
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.credential = proxy.credential
         self.failures: list[str] = []
         self.served = 0
         self._over = threading.Event()
@@ -34,9 +34,9 @@ class Load:
     def client(self) -> None:
         with httpx.Client(timeout=10) as client:
             while not self._over.is_set():
-                headers = header(self.door.auth, self.credential)
+                headers = header(self.proxy.auth, self.credential)
                 try:
-                    answer = client.get(self.door.url + GUARDED, headers=headers)
+                    answer = client.get(self.proxy.url + GUARDED, headers=headers)
                 except httpx.HTTPError as error:
                     self.failures.append(repr(error))
                     continue
@@ -46,8 +46,8 @@ class Load:
 
     @classmethod
     @contextmanager
-    def on(cls, door: Door, clients: int = 4) -> Iterator[Load]:
-        load = cls(door)
+    def on(cls, proxy: Proxy, clients: int = 4) -> Iterator[Load]:
+        load = cls(proxy)
         threads = [threading.Thread(target=load.client) for _ in range(clients)]
         for thread in threads:
             thread.start()
@@ -59,96 +59,96 @@ class Load:
                 thread.join()
 
 
-def status(door: Door, credential: str) -> int:
-    return door.get(GUARDED, header(door.auth, credential)).status_code
+def status(proxy: Proxy, credential: str) -> int:
+    return proxy.get(GUARDED, header(proxy.auth, credential)).status_code
 
 
 def test_put_secret_value_is_all_a_user_does_and_no_request_fails(
-    chroma: ChromaServer, make_door: Callable[..., Door]
+    chroma: ChromaServer, make_proxy: Callable[..., Proxy]
 ) -> None:
-    door = make_door(chroma.address, credential="value-0")
+    proxy = make_proxy(chroma.address, credential="value-0")
     with MotoServer() as aws:
         secrets = aws.client("secretsmanager")
         arn = secrets.create_secret(Name="chroma", SecretString="value-0")["ARN"]
-        door.settings |= {"AUTH_SECRET": arn, "REGION": aws.region}
+        proxy.settings |= {"AUTH_SECRET": arn, "REGION": aws.region}
         tools = Path(sys.executable).parent
-        door.environment |= aws.environment | {"PATH": f"{tools}:{door.environment['PATH']}"}
-        taken = run(door, "credential")
+        proxy.environment |= aws.environment | {"PATH": f"{tools}:{proxy.environment['PATH']}"}
+        taken = run(proxy, "credential")
         assert taken.returncode == 0, taken.stderr
-        door.start()
-        with Load.on(door) as load:
+        proxy.start()
+        with Load.on(proxy) as load:
             for n in range(1, 4):
                 put = ["secretsmanager", "put-secret-value", "--secret-id", arn]
                 subprocess.run(
                     [str(tools / "aws"), *put, "--secret-string", f"value-{n}"],
-                    env=door.environment,
+                    env=proxy.environment,
                     stdout=subprocess.DEVNULL,
                     check=True,
                 )
-                assert status(door, f"value-{n}") == 401
-                taken = run(door, "credential")
+                assert status(proxy, f"value-{n}") == 401
+                taken = run(proxy, "credential")
                 assert taken.returncode == 0, taken.stderr
-                assert status(door, f"value-{n}") == 200
+                assert status(proxy, f"value-{n}") == 200
                 load.credential = f"value-{n}"
                 time.sleep(0.2)
-        proven = run(door, "prove")
-        assert proven.returncode == 0, proven.stderr
+        tested = run(proxy, "self-test")
+        assert tested.returncode == 0, tested.stderr
     assert load.failures == []
     assert load.served > 100
-    assert [status(door, f"value-{n}") for n in range(4)] == [401, 401, 200, 200]
+    assert [status(proxy, f"value-{n}") for n in range(4)] == [401, 401, 200, 200]
 
 
 @pytest.mark.parametrize("auth", ["token", "basic"])
 def test_no_moment_of_a_change_refuses_a_valid_credential(
-    chroma: ChromaServer, make_door: Callable[..., Door], auth: str
+    chroma: ChromaServer, make_proxy: Callable[..., Proxy], auth: str
 ) -> None:
-    door = make_door(chroma.address, auth=auth, credential="user:0")
-    secret = Secret(door)
+    proxy = make_proxy(chroma.address, auth=auth, credential="user:0")
+    secret = Secret(proxy)
     secret.put("user:0")
-    run(door, "credential")
-    door.start()
-    with Load.on(door) as load:
+    run(proxy, "credential")
+    proxy.start()
+    with Load.on(proxy) as load:
         for n in range(1, 21):
             secret.rotate(f"user:{n}")
-            taken = run(door, "credential")
+            taken = run(proxy, "credential")
             assert taken.returncode == 0, taken.stderr
             load.credential = f"user:{n}"
     assert load.failures == []
     assert load.served > 100
-    assert status(door, "user:20") == status(door, "user:19") == 200
-    assert status(door, "user:18") == 401
+    assert status(proxy, "user:20") == status(proxy, "user:19") == 200
+    assert status(proxy, "user:18") == 401
 
 
 def test_two_updates_at_once_do_no_harm(
-    chroma: ChromaServer, make_door: Callable[..., Door]
+    chroma: ChromaServer, make_proxy: Callable[..., Proxy]
 ) -> None:
-    door = make_door(chroma.address, credential="value-0")
-    secret = Secret(door)
+    proxy = make_proxy(chroma.address, credential="value-0")
+    secret = Secret(proxy)
     secret.put("value-0")
-    run(door, "credential")
-    door.start()
-    with Load.on(door) as load:
+    run(proxy, "credential")
+    proxy.start()
+    with Load.on(proxy) as load:
         for n in range(1, 6):
             secret.rotate(f"value-{n}")
-            updates = [threading.Thread(target=run, args=(door, "credential")) for _ in range(4)]
+            updates = [threading.Thread(target=run, args=(proxy, "credential")) for _ in range(4)]
             for update in updates:
                 update.start()
             for update in updates:
                 update.join()
-            assert status(door, f"value-{n}") == 200
+            assert status(proxy, f"value-{n}") == 200
             load.credential = f"value-{n}"
     assert load.failures == []
 
 
-def test_a_secret_that_holds_bytes_is_refused(make_door: Callable[..., Door]) -> None:
-    door = make_door("127.0.0.1:9")
+def test_a_secret_that_holds_bytes_is_refused(make_proxy: Callable[..., Proxy]) -> None:
+    proxy = make_proxy("127.0.0.1:9")
     with MotoServer() as aws:
         secrets = aws.client("secretsmanager")
         arn = secrets.create_secret(Name="chroma", SecretBinary=b"a-token")["ARN"]
-        door.settings |= {"AUTH_SECRET": arn, "REGION": aws.region}
+        proxy.settings |= {"AUTH_SECRET": arn, "REGION": aws.region}
         tools = Path(sys.executable).parent
-        door.environment |= aws.environment | {"PATH": f"{tools}:{door.environment['PATH']}"}
-        taken = run(door, "credential")
+        proxy.environment |= aws.environment | {"PATH": f"{tools}:{proxy.environment['PATH']}"}
+        taken = run(proxy, "credential")
     assert taken.returncode == 1
     assert "no plain string" in taken.stderr
-    assert not door.credentials.exists()
+    assert not proxy.credentials.exists()

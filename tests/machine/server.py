@@ -40,16 +40,16 @@ class Server:
     ) -> None:
         self.rig, self.account, self.stack_name = rig, account, stack_name
         self.sync_threshold = sync_threshold
-        self.user_data = account.launched_user_data(stack_name)
-        self.settings = dict(
-            line.split("=", 1)
-            for line in self.user_data.split("END_OF_SETTINGS'\n")[1]
-            .split("\nEND_OF_SETTINGS\n")[0]
-            .splitlines()
-        )
+        self.take_user_data()
         self.volume: Volume = rig.adopt(self.settings["VOLUME"], gib)
         self.acknowledged: list[int] = []
         self._first_instance: str | None = account.group_instance(stack_name)["InstanceId"]
+
+    def take_user_data(self) -> None:
+        """From now on boot what the deployed launch template holds."""
+        self.user_data = self.account.launched_user_data(self.stack_name)
+        text = self.user_data.split("END_OF_SETTINGS'\n")[1].split("\nEND_OF_SETTINGS\n")[0]
+        self.settings = dict(line.split("=", 1) for line in text.splitlines())
 
     def boot(
         self, user_data: str | None = None, reachable: Mapping[int, int] | None = None
@@ -67,12 +67,12 @@ class Server:
         return str(answer["SecretString"])
 
     def status(self, headers: dict[str, str] | None = None, path: str = TENANT) -> int:
-        """What the door answers to a request."""
-        answer = httpx.get(f"{self.machine.door}/api/v2{path}", headers=headers, timeout=30)
+        """What the proxy answers to a request."""
+        answer = httpx.get(f"{self.machine.url}/api/v2{path}", headers=headers, timeout=30)
         return answer.status_code
 
     def wait_for_answer(self, seconds: float) -> float:
-        """Returns for how long it waited until the door let through, and Chroma answered."""
+        """Returns for how long it waited until the proxy let through, and Chroma answered."""
         return wait_until(self._answers, "the server answers", seconds, every=0.5)
 
     def _answers(self) -> bool:
@@ -152,7 +152,7 @@ class Server:
         }
 
     def _job(self, way: Mapping[str, str], add: int = 0, writers: int = 0) -> dict[str, Any]:
-        where = urlsplit(self.machine.door)
+        where = urlsplit(self.machine.url)
         return {
             "host": where.hostname,
             "port": where.port,

@@ -1,7 +1,7 @@
 """The life of one server: what `cdk deploy -c instanceType=t3.small` brings to run.
 
-One machine after the other is booted from the user data exactly as the deployed launch template
-holds it; the tests follow it through its days, in order.
+One emulated instance after the other is booted from the user data exactly as the deployed launch
+template holds it; the tests follow the server through its days, in order.
 
 The power is cut as often as CUTS says (`make soak CUTS=20`), with an index that Chroma brings to the
 disk after SYNC_THRESHOLD records.
@@ -29,6 +29,15 @@ SYNC_THRESHOLD = int(os.environ.get("SYNC_THRESHOLD", str(NEVER)))
 CHROMA_PROCESS = "docker inspect --format '{{.State.Pid}}' chroma"
 
 
+def set_for_health_check(server: Server, variable: str) -> None:
+    """Other limits of the health check, by its unit's environment."""
+    folder = "/run/systemd/system/chroma-health-check.service.d"
+    server.machine.run(
+        f"mkdir -p {folder} && printf '[Service]\\nEnvironment={variable}\\n' >{folder}/test.conf"
+        " && systemctl daemon-reload"
+    )
+
+
 @pytest.fixture(scope="module")
 def server(rig: Rig, account: MotoServer, cdk: Cdk) -> Iterator[Server]:
     outputs = cdk.deploy({"instanceType": "t3.small", "stackName": "Life"})
@@ -39,7 +48,7 @@ def server(rig: Rig, account: MotoServer, cdk: Cdk) -> Iterator[Server]:
     server.machine.terminate()
 
 
-def test_the_machine_signals_success_after_it_took_its_address(rig: Rig, server: Server) -> None:
+def test_the_instance_signals_success_after_it_took_its_address(rig: Rig, server: Server) -> None:
     signal = server.machine.wait_for_signal()
     print(f"boot to signal: {signal.at - server.machine.started_at:.0f} s")
     assert signal.status == "SUCCESS", server.machine.console[-6000:]
@@ -77,20 +86,41 @@ def test_the_container_has_no_privileges(server: Server) -> None:
     assert fields["NoNewPrivs"] == "1"
 
 
-def test_chroma_listens_on_loopback_only(server: Server) -> None:
-    listening = server.machine.run("ss -Hltn | awk '{print $4}'").stdout.split()
-    assert "127.0.0.1:8001" in listening
-    assert {address for address in listening if address.endswith(":8001")} == {"127.0.0.1:8001"}
+def test_chroma_has_a_network_of_its_own_and_no_port_on_the_instance(server: Server) -> None:
+    run = server.machine.run
+    inside = run(f"nsenter --net --target $({CHROMA_PROCESS}) ip -4 -o address show").stdout
+    assert "198.18.0.2/29" in inside
+    assert run("docker port chroma").stdout == ""
+    assert run("pgrep -x docker-proxy").stdout == ""
+    listening = run("ss -Hltn | awk '{print $4}'").stdout.split()
+    assert {it for it in listening if it.endswith(":8000")} == {"0.0.0.0:8000"}
 
 
-def test_the_metadata_service_does_not_answer_into_the_container(server: Server) -> None:
-    ask = "curl -s -o /dev/null -w '%{http_code}' --max-time 5 http://169.254.169.254/latest/"
-    assert server.machine.run(ask).stdout == "401"
-    inside = server.machine.run(f"nsenter --net --target $({CHROMA_PROCESS}) {ask}")
-    assert inside.stdout == "000"
+def test_clients_in_dockers_default_range_are_not_cut_off(server: Server) -> None:
+    assert "172.17." not in server.machine.run("ip -4 route show").stdout
 
 
-def test_the_credential_is_nowhere_on_the_machine(server: Server) -> None:
+def test_the_container_reaches_nothing_outside_its_network_and_nothing_on_the_instance(
+    server: Server,
+) -> None:
+    def answer(url: str, where: str) -> str:
+        ask = f"curl -s -o /dev/null -w '%{{http_code}}' --max-time 5 {url}"
+        return server.machine.run(f"{where} {ask}").stdout
+
+    inside = f"nsenter --net --target $({CHROMA_PROCESS})"
+    assert answer("http://198.18.0.2:8000/api/v2/heartbeat", inside) == "200"
+    for url, outside in (
+        ("http://169.254.169.254/latest/", "401"),
+        ("http://198.18.0.1:8000/api/v2/heartbeat", "200"),
+        ("http://169.254.0.15:8000/api/v2/heartbeat", "200"),
+    ):
+        assert answer(url, "") == outside
+        assert answer(url, inside) == "000"
+    routes = f"nsenter --net --target $({CHROMA_PROCESS}) ip -4 route show"
+    assert "default" not in server.machine.run(routes).stdout
+
+
+def test_the_credential_is_nowhere_on_the_instance(server: Server) -> None:
     token = server.credential
     texts = {
         "journal": "journalctl --no-pager --all --output=export",
@@ -111,7 +141,7 @@ def test_the_credential_is_nowhere_on_the_machine(server: Server) -> None:
     assert server.machine.run(search).stdout == ""
 
 
-def test_the_digests_are_for_root_and_the_door_alone(server: Server) -> None:
+def test_the_digests_are_for_root_and_the_proxy_alone(server: Server) -> None:
     stat = server.machine.run("stat -c '%a %U %G' /etc/chroma/credentials").stdout.split()
     assert stat == ["640", "root", "haproxy"]
 
@@ -187,8 +217,10 @@ def test_a_full_disk_refuses_writes_and_goes_on_when_the_volume_has_grown(server
     server.use_with_token(batches=4)
 
 
-def test_another_machine_takes_over_while_the_registry_is_away(rig: Rig, server: Server) -> None:
-    """A new root disk, the same data disk. The old machine holds the volume for a while.
+def test_another_instance_takes_over_while_the_registry_is_unavailable(
+    rig: Rig, server: Server
+) -> None:
+    """A new root disk, the same data disk. The previous instance has the volume for a while.
 
     It ends while it writes, by a power cut.
     """
@@ -221,29 +253,28 @@ def test_a_server_that_hangs_is_started_again(server: Server) -> None:
         return int(run(CHROMA_PROCESS).stdout.strip() or 0)
 
     # As if it had been up for long: five minutes are granted to a start.
-    run("sed -i 's/^START=.*/START=120/' /opt/chroma/watch")
+    set_for_health_check(server, "HEALTH_CHECK_START=120")
     before = process()
     start = time.monotonic()
     since = run("kill -STOP $(docker top chroma -eo pid | tail -n +2); date +%s").stdout.strip()
     wait_until(lambda: process() not in (0, before), "it is another one", 400, every=0.5)
     another = process()
     # As its timer may at any moment.
-    run("/opt/chroma/watch")
+    run("HEALTH_CHECK_START=120 /opt/chroma/health-check")
     server.wait_for_answer(120)
     print(f"hung to answer: {time.monotonic() - start:.0f} s")
     server.use_with_token()
     assert process() == another, "it was ended while it started"
 
-    watched = f"journalctl --unit chroma-watch --since @{since} --output short-unix"
+    watched = f"journalctl --unit chroma-health-check --since @{since} --output short-unix"
     first, _, third, *_ = run(f"{watched} | grep Starting").stdout.splitlines()
     # 30 seconds, and 10 more for a computer that is busy.
     assert float(third.split()[0]) - float(first.split()[0]) < 40
 
 
-def test_a_machine_that_cannot_be_helped_asks_to_be_replaced(rig: Rig, server: Server) -> None:
-    run = server.machine.run
-    run("sed -i 's/^UP_TO_REPLACEMENT=.*/UP_TO_REPLACEMENT=1/' /opt/chroma/watch")
-    run("systemctl stop chroma.service")
+def test_an_instance_on_which_nothing_helps_asks_to_be_replaced(rig: Rig, server: Server) -> None:
+    set_for_health_check(server, "HEALTH_CHECK_REPLACE=1")
+    server.machine.run("systemctl stop chroma.service")
     key = server.machine.access_key
     wait_until(lambda: rig.aws.calls_of("SetInstanceHealth", key), "it asks", 180)
     [call, *_] = rig.aws.calls_of("SetInstanceHealth", key)

@@ -1,4 +1,4 @@
-"""A server in somebody else's app, in a private subnet, with a configuration and commands of theirs."""
+"""A server in another app, in a private subnet, with a configuration and commands of theirs."""
 
 from __future__ import annotations
 
@@ -84,23 +84,23 @@ def test_the_name_leads_to_the_interface_that_the_machine_took(
 def test_clients_come_in_by_that_interface_with_the_credential_only(
     server: Server, headers: dict[str, str]
 ) -> None:
-    door = f"{server.machine.private_door}/api/v2"
-    assert httpx.get(f"{door}/heartbeat", timeout=30).status_code == 200
-    assert httpx.get(f"{door}{TENANT}", timeout=30).status_code == 401
-    assert httpx.get(f"{door}{TENANT}", headers=headers, timeout=30).status_code == 200
+    proxy = f"{server.machine.private_url}/api/v2"
+    assert httpx.get(f"{proxy}/heartbeat", timeout=30).status_code == 200
+    assert httpx.get(f"{proxy}{TENANT}", timeout=30).status_code == 401
+    assert httpx.get(f"{proxy}{TENANT}", headers=headers, timeout=30).status_code == 200
 
 
 def test_chroma_obeys_the_configuration_that_was_given(
     server: Server, headers: dict[str, str]
 ) -> None:
-    url = f"{server.machine.private_door}/api/v2/reset"
+    url = f"{server.machine.private_url}/api/v2/reset"
     assert httpx.post(url, headers=headers, timeout=30).status_code == 200
 
 
 def test_the_function_of_the_first_example_answers_from_this_server(
     account: MotoServer, server: Server, bedrock: Bedrock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, secret = server.machine.private_door, server.settings["AUTH_SECRET"]
+    url, secret = server.machine.private_url, server.settings["AUTH_SECRET"]
     function = start_function(monkeypatch, account, bedrock, url, secret)
     documents = [{"id": "opening", "text": "The shop opens at nine and closes at six."}]
     assert function.handler({"add": documents}, None)["added"] == 1
@@ -109,7 +109,7 @@ def test_the_function_of_the_first_example_answers_from_this_server(
     assert documents[0]["text"] in given["answer"]
 
 
-def test_the_commands_of_ones_own_were_run(server: Server) -> None:
+def test_the_commands_of_the_owner_were_run(server: Server) -> None:
     run = server.machine.run
     assert run("test -e /run/before").returncode == 0
     # The image is put beside the data first.

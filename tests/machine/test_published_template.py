@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from chroma_stack.template import main as write_template
+from chroma_stack.published_template import main as write_template
 from tests.cloud.moto_server import MotoServer
 from tests.host.collector import Collector
 from tests.host.programs import wait_until
@@ -77,7 +77,7 @@ def test_the_documented_commands_bring_a_server_with_its_token_and_its_traces(
             SecretId=server.settings["OTEL_HEADERS_SECRET"],
             SecretString="x-honeycomb-team=another-team",
         )
-        assert machine.run("systemctl start chroma-traces.service").returncode == 0
+        assert machine.run("systemctl start chroma-relay-headers.service").returncode == 0
         collector.clear()
         server.status({"X-Chroma-Token": "test-token"})
         wait_until(collector.names, "spans arrive with new headers", 60)

@@ -34,7 +34,7 @@ def test_user_data_runs_and_signals(rig: Rig, machine: Machine, volume: Volume) 
     assert attached.parameters["VolumeId"] == volume.volume_id
 
 
-def test_the_pulled_image_answers_through_the_door(machine: Machine) -> None:
+def test_the_pulled_image_answers_through_the_proxy(machine: Machine) -> None:
     assert heartbeat(machine).status_code == 200
 
 
@@ -48,11 +48,11 @@ def test_a_reboot_keeps_the_disks(machine: Machine) -> None:
 
 
 def heartbeat(machine: Machine, timeout: float = 180) -> httpx.Response:
-    """Return the door's answer, waiting for one that long."""
+    """Return the proxy's answer, waiting for one that long."""
     deadline = time.monotonic() + timeout
     while True:
         try:
-            return httpx.get(f"{machine.door}/api/v2/heartbeat", timeout=10)
+            return httpx.get(f"{machine.url}/api/v2/heartbeat", timeout=10)
         except httpx.TransportError:
             if time.monotonic() > deadline:
                 raise

@@ -37,13 +37,11 @@ def test_the_old_generation_asks_for_user_and_password(server: Server) -> None:
     server.use(batches=6, client=LAST_PYTHON, **way)
 
 
-def test_the_new_generation_takes_its_data_up_in_place(
-    server: Server, account: MotoServer, cdk: Cdk
-) -> None:
+def test_the_new_generation_takes_its_data_up_in_place(server: Server, cdk: Cdk) -> None:
     assert server.acknowledged
     server.machine.terminate()  # at once, by a power cut
     cdk.deploy({**STACK, "auth": "none"})
-    server.user_data = account.launched_user_data("Old")
+    server.take_user_data()
     signal = server.boot().wait_for_signal()
     assert signal.status == "SUCCESS", server.machine.console[-6000:]
     assert server.machine.run("cat /var/lib/chroma/version").stdout == "1.5.9\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import email.message
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import chroma_stack
-from chroma_stack import user_data
+from chroma_stack import program
 from tests.host.chroma_servers import made_once
 
 ROOT = Path(__file__).parents[2]
@@ -171,10 +172,10 @@ def test_an_app_elsewhere_is_synthesised_with_the_wheel(
     assert ran.returncode == 0, ran.stderr
     assert Path(ran.stdout.strip()).is_relative_to(installed.parents[1])
     resources = json.loads((tmp_path / "cdk.out" / "Theirs.template.json").read_text())["Resources"]
-    [launch] = [it for it in resources.values() if it["Type"] == "AWS::EC2::LaunchTemplate"]
-    host_files = user_data.render({}).split("<<'END_OF_FILES'\n")[1]
-    parts = launch["Properties"]["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Join"][1]
-    assert parts[-1].strip().endswith(host_files.strip())
+    parameters = {name: it for name, it in resources.items() if "Program" in name}
+    assert all(it["Type"] == "AWS::SSM::Parameter" for it in parameters.values())
+    text = "".join(parameters[name]["Properties"]["Value"] for name in sorted(parameters))
+    assert base64.a85decode(text) == program.archive()
 
 
 def test_the_pins_are_at_least_what_the_package_needs() -> None:

@@ -52,12 +52,18 @@ def _allowed(parameter: Body, value: str) -> bool:
     return re.fullmatch(parameter["AllowedPattern"], value) is not None
 
 
+def _are_texts(parts: Any) -> bool:
+    return isinstance(parts, list) and all(isinstance(part, str) for part in parts)
+
+
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "Fn::Not": lambda it: not it[0],
     "Fn::Or": any,
     "Fn::Equals": lambda it: it[0] == it[1],
     "Fn::Contains": lambda it: it[1] in it[0],
-    "Fn::Split": lambda it: it[1].split(it[0]),
+    # What is put together from texts, or taken apart, unless a reference is in it.
+    "Fn::Split": lambda it: it[1].split(it[0]) if isinstance(it[1], str) else {"Fn::Split": it},
+    "Fn::Join": lambda it: it[0].join(it[1]) if _are_texts(it[1]) else {"Fn::Join": it},
     # From a list that is known; not from the zones of the region.
     "Fn::Select": lambda it: it[1][int(it[0])] if isinstance(it[1], list) else {"Fn::Select": it},
 }

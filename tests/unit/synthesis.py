@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections import defaultdict
 from typing import Any
 
 import aws_cdk as cdk
@@ -11,21 +12,26 @@ from aws_cdk.assertions import Annotations, Match, Template
 
 from chroma_stack import ChromaStack, context
 
+TEMPLATE_LIMIT = 51_200
+"""Bytes of a template body that CloudFormation takes without a bucket:
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"""
+
 
 def stack(**settings: Any) -> ChromaStack:
     """The stack that ``cdk deploy -c key=value …`` makes."""
-    app = cdk.App(context=settings)
-    return ChromaStack(app, **context.read(app.node))
+    return context.chroma_stack(cdk.App(context=settings))
 
 
 def template(**settings: str) -> Template:
-    """The template of that stack."""
+    """The template of that stack, which is small enough to be deployed without a bucket."""
     return _template(tuple(sorted(settings.items())))
 
 
 @functools.cache
 def _template(settings: tuple[tuple[str, str], ...]) -> Template:
-    return Template.from_stack(stack(**dict(settings)))
+    made = Template.from_stack(stack(**dict(settings)))
+    assert len(json.dumps(made.to_json(), indent=1).encode()) <= TEMPLATE_LIMIT
+    return made
 
 
 def resource(of: Template, resource_type: str) -> dict[str, Any]:
@@ -40,7 +46,7 @@ def properties(of: Template, resource_type: str) -> dict[str, Any]:
 
 
 def launch(of: Template) -> dict[str, Any]:
-    """What the launch template says of a machine."""
+    """What the launch template says of an instance."""
     return dict(properties(of, "AWS::EC2::LaunchTemplate")["LaunchTemplateData"])
 
 
@@ -50,10 +56,10 @@ def user_data(of: Template) -> str:
     return value if isinstance(value, str) else "".join(map(_flat, value["Fn::Join"][1]))
 
 
-def host_settings(of: Template) -> dict[str, str]:
-    """What the machine will read from ``/etc/chroma/settings``."""
+def host_settings(of: Template) -> defaultdict[str, str]:
+    """What the instance will read from ``/etc/chroma/settings``; empty where it finds nothing."""
     lines = user_data(of).split("<<'END_OF_SETTINGS'\n")[1].split("\nEND_OF_SETTINGS\n")[0]
-    return dict(line.split("=", 1) for line in lines.splitlines())
+    return defaultdict(str, dict(line.split("=", 1) for line in lines.splitlines()))
 
 
 def _flat(part: Any) -> str:
@@ -67,8 +73,9 @@ def _flat(part: Any) -> str:
 
 
 def statements(of: Template) -> list[dict[str, Any]]:
-    """What the machine's role allows beside its managed policies."""
-    return list(properties(of, "AWS::IAM::Policy")["PolicyDocument"]["Statement"])
+    """What the instance's role allows beside its managed policies."""
+    policies = of.find_resources("AWS::IAM::Policy").values()
+    return [it for policy in policies for it in policy["Properties"]["PolicyDocument"]["Statement"]]
 
 
 def warnings(of: ChromaStack) -> list[str]:

@@ -85,7 +85,7 @@ def test_without_authentication_and_open_to_the_world_it_warns_louder() -> None:
     ("settings", "sentence"),
     [
         ({"auth": "basic", "authTokenHeader": "X-Chroma-Token"}, "authTokenHeader=.*auth=token"),
-        ({"auth": "none", "authSecretArn": GIVEN}, "authSecretArn=.*token or basic"),
+        ({"auth": "none", "authSecretArn": GIVEN}, "authSecretArn=.*auth=token or auth=basic"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(
@@ -102,6 +102,6 @@ def test_the_typed_values_say_the_same_as_the_names() -> None:
     assert ChromaAuth.token(token_header=TokenHeader.X_CHROMA_TOKEN) != ChromaAuth.token()
 
 
-def test_origins_reach_the_door_with_spaces_between() -> None:
+def test_origins_reach_the_proxy_with_spaces_between() -> None:
     made = template(corsAllowOrigins="https://a.example, https://b.example:8443")
     assert host_settings(made)["CORS_ALLOW_ORIGINS"] == "https://a.example https://b.example:8443"

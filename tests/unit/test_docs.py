@@ -1,52 +1,21 @@
-"""What the documentation says of the settings and the public names is what the code says.
-
-``UPDATE_DOCS=1 pytest tests/unit/test_docs.py`` writes it.
-"""
+"""What the documentation says of the settings and the public names is what the code says."""
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import pytest
 
 from chroma_stack.context import SETTINGS
-from tests.unit import reference
+from tests.unit import pages, reference
 
 ROOT = Path(__file__).parents[2]
-SETTINGS_PAGE = ROOT / "docs" / "settings.md"
-REFERENCE_PAGE = ROOT / "docs" / "reference.md"
 
 
-def settings_page() -> str:
-    rows = [f"| `{setting.key}` | {setting.default} | {setting.meaning} |" for setting in SETTINGS]
-    return "\n".join(
-        [
-            "# Settings",
-            "",
-            'Context values: `-c key=value` on the command line of `cdk`, or `"key": value` under',
-            '`"context"` in `cdk.json`. A wrong value, or a key that looks like one of these but is',
-            "none, is refused with a sentence that says what is allowed.",
-            "",
-            "| key | default | meaning |",
-            "| --- | --- | --- |",
-            *rows,
-            "",
-        ]
-    )
-
-
-def test_the_page_of_settings_is_what_the_code_says() -> None:
-    if os.environ.get("UPDATE_DOCS"):
-        SETTINGS_PAGE.write_text(settings_page())
-    assert SETTINGS_PAGE.read_text() == settings_page()
-
-
-def test_the_reference_is_what_the_code_says() -> None:
-    if os.environ.get("UPDATE_DOCS"):
-        REFERENCE_PAGE.write_text(reference.page())
-    assert REFERENCE_PAGE.read_text() == reference.page()
+@pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.name)
+def test_what_is_written_from_the_code_is_up_to_date(page: Path) -> None:
+    assert page.read_text() == pages.PAGES[page](page.read_text()), "run make docs"
 
 
 @pytest.mark.parametrize("name", reference.classes(), ids=lambda it: it.name)
@@ -69,7 +38,11 @@ def test_every_parameter_that_may_be_left_out_says_what_it_is_then(name: referen
             assert says or not parameter.has_default, f"{member.name}: {parameter.name}"
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize(
+    "page",
+    [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))],
+    ids=lambda page: page.name,
+)
 def test_every_link_to_a_page_and_every_setting_named_exists(page: Path) -> None:
     text = page.read_text()
     for link in re.findall(r"\]\((?!http)([^)#]+)", text):

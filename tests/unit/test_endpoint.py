@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import aws_cdk as cdk
 import pytest
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk.assertions import Match, Template
 
 from chroma_stack import ChromaAuth, ChromaServer, IChromaServer, SettingError
-from tests.unit.construct import server_in
+from tests.unit.construct import PUBLIC, server_in
 from tests.unit.synthesis import properties
 
 
@@ -97,3 +100,104 @@ def test_a_construct_can_ask_for_either() -> None:
     stack = cdk.Stack(cdk.App(), "Theirs")
     assert isinstance(server_in(stack), IChromaServer)
     assert isinstance(imported(cdk.Stack(cdk.App(), "Other")), IChromaServer)
+
+
+@pytest.mark.parametrize(
+    ("region", "zone"),
+    [("us-east-1", "compute-1"), ("eu-central-1", "eu-central-1.compute")],
+)
+def test_a_public_server_is_reached_by_the_dns_name_of_its_elastic_ip(
+    region: str, zone: str
+) -> None:
+    """Which inside the VPC resolves to the private address, which security groups can allow."""
+    env = cdk.Environment(account="123456789012", region=region)
+    stack = cdk.Stack(cdk.App(), "Theirs", env=env)
+    hostname = server_in(stack, lambda _: {"vpc_subnets": PUBLIC}).endpoint.hostname
+    dashed = {"Fn::Join": ["-", {"Fn::Split": [".", {"Ref": "ChromaAddress85771F15"}]}]}
+    suffix = {"Ref": "AWS::URLSuffix"}
+    assert stack.resolve(hostname) == {"Fn::Join": ["", ["ec2-", dashed, f".{zone}.", suffix]]}
+
+
+def test_where_the_region_is_not_known_cloudformation_chooses_the_name() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    server = server_in(stack, lambda _: {"vpc_subnets": PUBLIC})
+    made = Template.from_stack(stack).to_json()
+    [name, attribute] = stack.resolve(server.endpoint.hostname)["Fn::GetAtt"]
+    assert attribute == "Value"
+    parts = made["Resources"][name]["Properties"]["Value"]["Fn::Join"][1]
+    [(condition, us_east_1, _)] = [part["Fn::If"] for part in parts if "Fn::If" in part]
+    assert made["Conditions"][condition] == {"Fn::Equals": [{"Ref": "AWS::Region"}, "us-east-1"]}
+    assert us_east_1 == "compute-1"
+
+
+def test_another_stack_may_refer_to_the_name() -> None:
+    app = cdk.App()
+    server = server_in(cdk.Stack(app, "Theirs"), lambda _: {"vpc_subnets": PUBLIC})
+    clients = cdk.Stack(app, "Clients")
+    cdk.CfnOutput(clients, "Url", value=server.endpoint.url)
+    app.synth()
+    made = Template.from_stack(clients).to_json()
+    assert "Fn::ImportValue" in json.dumps(made["Outputs"]["Url"])
+    assert "Fn::If" not in json.dumps(made)
+
+
+def test_the_address_stays_known_as_an_address() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    server = server_in(stack, lambda _: {"vpc_subnets": PUBLIC})
+    assert stack.resolve(server.ip_address) == {"Ref": "ChromaAddress85771F15"}
+
+
+def function_in(stack: cdk.Stack) -> lambda_.Function:
+    vpc = ec2.Vpc(stack, "Network", restrict_default_security_group=False)
+    return lambda_.Function(
+        stack,
+        "Function",
+        runtime=lambda_.Runtime.PYTHON_3_13,
+        handler="index.handler",
+        code=lambda_.Code.from_inline("def handler(*_): pass"),
+        vpc=vpc,
+    )
+
+
+def ingress_and_reads(stack: cdk.Stack) -> tuple[int, int]:
+    """How many rules let somebody in, and how many statements let somebody but us read."""
+    made = Template.from_stack(stack)
+    policies = made.find_resources("AWS::IAM::Policy")
+    theirs = [it for name, it in policies.items() if not name.startswith("Chroma")]
+    reads = json.dumps(theirs).count('"secretsmanager:GetSecretValue"')
+    return len(made.find_resources("AWS::EC2::SecurityGroupIngress")), reads
+
+
+def test_a_client_is_connected_in_one_line() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    assert server_in(stack).grant_connect(function_in(stack)).success
+    assert ingress_and_reads(stack) == (1, 1)
+
+
+def test_another_principal_may_read_the_credential_for_a_client() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    server = server_in(stack)
+    group = ec2.SecurityGroup(stack, "Service", vpc=ec2.Vpc(stack, "Other"))
+    with pytest.raises(SettingError, match=r"^grantee=.*the role that reads"):
+        server.grant_connect(group)
+    assert server.grant_connect(group, client(stack)).success
+    assert ingress_and_reads(stack) == (1, 1)
+
+
+def test_without_authentication_a_client_needs_the_port_only() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    server = server_in(stack, lambda _: {"auth": ChromaAuth.none()})
+    server.grant_connect(function_in(stack))
+    assert ingress_and_reads(stack) == (1, 0)
+
+
+def test_a_client_of_a_server_made_elsewhere_is_connected_likewise() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    secret = secretsmanager.Secret.from_secret_name_v2(stack, "Token", "chroma")
+    imported(stack, secret).grant_connect(function_in(stack))
+    assert ingress_and_reads(stack) == (1, 1)
+
+
+def test_the_interface_cannot_be_instantiated() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        IChromaServer(cdk.Stack(cdk.App(), "Theirs"), "Chroma")  # type: ignore[abstract]

@@ -29,7 +29,7 @@ def test_an_image_is_pulled_by_its_own_tag_or_digest_else_by_the_version(
     assert host_settings(template(image=image))["IMAGE"] == pulled
 
 
-def test_the_machine_may_pull_from_the_ecr_repository_it_needs_and_no_other() -> None:
+def test_the_instance_may_pull_from_the_ecr_repository_it_needs_and_no_other() -> None:
     pull = [
         statement
         for statement in statements(template(image=f"{ECR}/mirror/chroma@{DIGEST}"))

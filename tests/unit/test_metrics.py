@@ -1,4 +1,4 @@
-"""The metrics that AWS keeps of the machine and its volume without an agent."""
+"""The metrics that AWS keeps of the instance and its volume without an agent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def alarm(name: str, **props: Any) -> dict[str, Any]:
         ("status_check_failed", "StatusCheckFailed", "Maximum"),
     ],
 )
-def test_the_machines_metrics_are_those_of_its_group(
+def test_the_instances_metrics_are_those_of_its_group(
     name: str, metric: str, statistic: str
 ) -> None:
     made = alarm(name)
@@ -52,6 +52,15 @@ def test_the_volumes_metrics_are_those_of_the_data_volume(
     assert (made["Namespace"], made["MetricName"]) == ("AWS/EBS", metric)
     assert made["Dimensions"] == [{"Name": "VolumeId", "Value": {"Ref": "ChromaVolume8FB4DF55"}}]
     assert made["Statistic"] == statistic
+
+
+def test_any_metric_of_the_instance_is_had_by_its_name() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs", env=cdk.Environment(region="eu-central-1"))
+    metric = server_in(stack).metric("NetworkOut", statistic="Sum")
+    metric.create_alarm(stack, "Alarm", threshold=1, evaluation_periods=1)
+    made = properties(Template.from_stack(stack), "AWS::CloudWatch::Alarm")
+    assert (made["Namespace"], made["MetricName"]) == ("AWS/EC2", "NetworkOut")
+    assert made["Statistic"] == "Sum"
 
 
 def test_a_metric_takes_what_cloudwatch_takes() -> None:

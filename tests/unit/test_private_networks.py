@@ -37,7 +37,7 @@ def test_the_example_has_every_endpoint_of_the_table_and_no_other() -> None:
     assert {"s3", "ec2", "ecr.api", "ecr.dkr", "cloudformation"} <= listed
 
 
-def test_the_machine_of_the_example_boots_when_its_endpoints_are_there_and_open() -> None:
+def test_the_instance_of_the_example_boots_when_its_endpoints_are_there_and_open() -> None:
     made = isolated()
     waits_for = resource(made, "AWS::AutoScaling::AutoScalingGroup")["DependsOn"]
     for kind in (ENDPOINT, "AWS::EC2::SecurityGroupIngress"):

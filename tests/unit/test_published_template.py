@@ -1,14 +1,9 @@
-"""The published template: its parameters, what it refuses, and that it is the same server.
-
-``UPDATE_DOCS=1 pytest tests/unit/test_published_template.py`` writes the table of parameters
-in ``docs/template.md``.
-"""
+"""The published template: its parameters, what it refuses, and that it is the same server."""
 
 from __future__ import annotations
 
 import functools
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -20,17 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import chroma_stack
-from chroma_stack import ChromaVersion, machine, template
+from chroma_stack import ChromaVersion, MachineImageId, published_template
 from chroma_stack.host import otel
 from tests.unit import synthesis
 from tests.unit.cloudformation import refusals, resolved
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "template.md"
-
-TEMPLATE_LIMIT = 51_200
-"""Bytes of a template that CloudFormation takes without a bucket:
-https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"""
 
 DOCUMENTED = {
     "KeyName": "",
@@ -124,7 +115,7 @@ SAME: dict[str, tuple[dict[str, str], dict[str, str]]] = {
 
 @functools.cache
 def _text() -> str:
-    return template.text()
+    return published_template.text()
 
 
 @pytest.fixture(scope="session")
@@ -156,13 +147,17 @@ def both_ways(request: pytest.FixtureRequest, published: dict[str, Any]) -> tupl
     return with_plain_names(resolved(published, **parameters)), with_plain_names(by_cdk)
 
 
-def test_the_machine_gets_the_same_settings_and_files(both_ways: tuple[Template, ...]) -> None:
+def test_the_instance_gets_the_same_settings_and_files(both_ways: tuple[Template, ...]) -> None:
     ours, by_cdk = both_ways
-    # What host/otel.py makes of a name or a granularity that is empty.
-    defaults = {"OTEL_SERVICE_NAME": "chromadb", "OTEL_GRANULARITY": "all"}
-    settings = synthesis.host_settings(ours)
-    filled = {name: settings[name] or default for name, default in defaults.items()}
-    assert settings | filled == synthesis.host_settings(by_cdk)
+    settings, expected = map(synthesis.host_settings, both_ways)
+    if settings["OTEL_ENDPOINT"]:
+        # What host/otel.py makes of a name or a granularity that is empty.
+        defaults = {"OTEL_SERVICE_NAME": "chromadb", "OTEL_GRANULARITY": "all"}
+        settings |= {name: settings[name] or default for name, default in defaults.items()}
+    else:
+        # Without an endpoint it reads nothing else.
+        settings = {name: it for name, it in settings.items() if not name.startswith("OTEL_")}
+    assert {name: it for name, it in settings.items() if it} == dict(expected)
     end = "\nEND_OF_SETTINGS\n"
     assert synthesis.user_data(ours).split(end)[1] == synthesis.user_data(by_cdk).split(end)[1]
 
@@ -184,12 +179,12 @@ def test_a_resource_is_the_same_both_ways(
     assert ours == by_cdk
 
 
-def test_the_machine_is_launched_in_the_same_way(both_ways: tuple[Template, ...]) -> None:
+def test_the_instance_is_launched_in_the_same_way(both_ways: tuple[Template, ...]) -> None:
     ours, by_cdk = (synthesis.launch(it) for it in both_ways)
     assert ours | {"UserData": ""} == by_cdk | {"UserData": ""}
 
 
-def test_the_group_of_one_is_the_same(both_ways: tuple[Template, ...]) -> None:
+def test_the_group_is_the_same(both_ways: tuple[Template, ...]) -> None:
     ours, by_cdk = (
         synthesis.resource(it, "AWS::AutoScaling::AutoScalingGroup") for it in both_ways
     )
@@ -198,14 +193,14 @@ def test_the_group_of_one_is_the_same(both_ways: tuple[Template, ...]) -> None:
     assert ours == by_cdk
 
 
-def test_the_machine_may_do_the_same(both_ways: tuple[Template, ...]) -> None:
+def test_the_instance_may_do_the_same(both_ways: tuple[Template, ...]) -> None:
     ours, by_cdk = map(permissions, both_ways)
-    # Nothing on the machine describes a secret; aws-cdk-lib allows it with the reading.
+    # Nothing on the instance describes a secret; aws-cdk-lib allows it with the reading.
     assert {it.replace(', "secretsmanager:DescribeSecret"', "") for it in by_cdk} == ours
 
 
 def permissions(of: Template) -> set[str]:
-    """Each statement of the machine's policies."""
+    """Each statement of the instance's policies."""
     return {
         re.sub(r'"Action": "([^"]*)"', r'"Action": ["\1"]', json.dumps(statement, sort_keys=True))
         for policy in of.find_resources("AWS::IAM::Policy").values()
@@ -225,7 +220,7 @@ def secret(published: dict[str, Any], **parameters: str) -> list[Any]:
     ]
 
 
-def test_credential_and_headers_go_into_secrets_that_the_machine_may_read(
+def test_credential_and_headers_go_into_secrets_that_the_instance_may_read(
     published: dict[str, Any],
 ) -> None:
     assert secret(published) == []
@@ -366,7 +361,7 @@ def test_wrong_input_is_refused_with_a_sentence(
 
 
 @given(st.from_regex(r"(https?://)?[A-Za-z0-9.-]{1,12}(:[0-9]{1,5})?/?", fullmatch=True))
-def test_an_endpoint_that_the_template_accepts_is_one_for_the_machine(endpoint: str) -> None:
+def test_an_endpoint_that_the_template_accepts_is_one_for_the_instance(endpoint: str) -> None:
     if refusals(json.loads(_text()), ChromaOtelCollectionEndpoint=endpoint) == []:
         otel.parse_endpoint(endpoint)
 
@@ -378,7 +373,7 @@ def test_one_template_serves_both_architectures(published: dict[str, Any]) -> No
     }
     for name, architecture in architectures.items():
         launched = synthesis.launch(Template.from_json(resolved(published, InstanceType=name)))
-        assert launched["ImageId"] == machine.image_parameter(architecture), name
+        assert launched["ImageId"] == str(MachineImageId.amazon_linux(architecture)), name
     assert len(set(architectures.values())) == 2
 
 
@@ -412,7 +407,7 @@ def test_nothing_refers_to_what_is_not_made(
 
 
 def test_the_template_is_small_enough_to_be_given_as_it_is(text: str) -> None:
-    assert len(text.encode()) < TEMPLATE_LIMIT
+    assert len(text.encode()) <= synthesis.TEMPLATE_LIMIT
 
 
 def test_the_template_needs_nothing_but_cloudformation(
@@ -436,24 +431,22 @@ def test_the_template_needs_nothing_but_cloudformation(
 
 
 def test_the_template_can_be_deployed_under_any_name(published: dict[str, Any]) -> None:
-    named = {"Ref": "AWS::StackName"}
     for text in texts(published["Resources"]):
         if isinstance(text, str):
             assert "PublishedTemplate" not in text, text
         else:
             # What has to be told apart from other stacks begins with the stack's name.
-            before = text["Fn::Join"][1]
-            assert all(
-                before[before.index(part) - 1] == named
-                for part in before
-                if isinstance(part, str) and "PublishedTemplate" in part
-            )
+            if "Fn::Sub" in text:
+                parts = text["Fn::Sub"].replace("${AWS::StackName}/PublishedTemplate", "")
+            else:
+                parts = text["Fn::Join"][1]
+            assert "PublishedTemplate" not in str(parts), text
 
 
 def texts(part: Any) -> list[Any]:
     """Every text of a template; one that is put together, as what it is put together from."""
     if isinstance(part, dict):
-        if "Fn::Join" in part:
+        if "Fn::Join" in part or "Fn::Sub" in part:
             return [part]
         return [text for value in part.values() for text in texts(value)]
     if isinstance(part, list):
@@ -480,19 +473,6 @@ def test_the_outputs_say_where_the_server_is_and_who_gets_in(published: dict[str
         "user and password"
         in outputs(**auth | {"ChromaServerAuthProvider": BASIC})["Authentication"]
     )
-
-
-def test_the_documentation_has_every_parameter(published: dict[str, Any]) -> None:
-    rows = [
-        f"| `{name}` | {'empty' if it['Default'] == '' else it['Default']} | {it['Description']} |"
-        for group in published["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
-        for name, it in ((name, published["Parameters"][name]) for name in group["Parameters"])
-    ]
-    table = "\n".join(["| parameter | default | meaning |", "| --- | --- | --- |", *rows, ""])
-    if os.environ.get("UPDATE_DOCS"):
-        pattern = re.compile(r"(?m)^\| parameter \| default .*\n(\|.*\n)*")
-        PAGE.write_text(pattern.sub(lambda _: table, PAGE.read_text()))
-    assert table in PAGE.read_text()
 
 
 def test_the_documentation_names_no_other_parameter(published: dict[str, Any]) -> None:

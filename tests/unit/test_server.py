@@ -52,7 +52,23 @@ def test_the_data_may_be_encrypted_with_a_key_of_ones_own() -> None:
     made = server_template(lambda stack: {"storage_encryption_key": kms.Key(stack, "Key")})
     assert "KmsKeyId" in properties(made, "AWS::EC2::Volume")
     [grant] = [it for it in statements(made) if it["Action"] == "kms:CreateGrant"]
-    assert grant["Condition"] == {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+    assert grant["Condition"]["Bool"] == {"kms:GrantIsForAWSResource": True}
+    assert "kms:ViaService" in grant["Condition"]["StringEquals"]
+
+
+def test_the_key_of_a_volume_that_is_given_may_be_used_too() -> None:
+    made = server_template(
+        lambda stack: {
+            "volume": ec2.Volume.from_volume_attributes(
+                stack,
+                "Kept",
+                volume_id="vol-0123456789abcdef0",
+                availability_zone="eu-central-1a",
+                encryption_key=kms.Key(stack, "Key"),
+            )
+        }
+    )
+    assert [it for it in statements(made) if it["Action"] == "kms:CreateGrant"]
 
 
 def test_a_server_goes_on_with_a_volume_of_an_earlier_one() -> None:

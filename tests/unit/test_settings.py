@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from chroma_stack import SettingError
-from chroma_stack.context import SETTINGS, Setting
+from chroma_stack.context import SETTINGS
+from chroma_stack.settings import Setting
 from tests.unit.synthesis import host_settings, launch, properties, stack, template
 
+BY_KEY = [setting for setting in SETTINGS if setting.key]
 ARM_IMAGE = "resolve:ssm:/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
 X86_IMAGE = "resolve:ssm:/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
 
@@ -77,10 +79,20 @@ def test_port_22_stays_closed_otherwise(settings: dict[str, str]) -> None:
     assert {rule["FromPort"] for rule in group["SecurityGroupIngress"]} == {8000}
 
 
+def test_a_setting_that_exists_in_one_way_only_says_why() -> None:
+    for setting in SETTINGS:
+        assert setting.key or setting.parameter
+        if setting.key and setting.parameter:
+            assert setting.only == "", setting.key
+        else:
+            assert setting.only.endswith("."), setting.key or setting.parameter
+
+
 def test_every_setting_has_a_sentence_and_a_default_for_the_documentation() -> None:
     for setting in SETTINGS:
         assert setting.meaning.endswith(".")
-        assert setting.default
+        assert setting.default or setting.without
+        assert (setting.default == "") != (setting.without == "")
 
 
 REFUSED = [
@@ -117,14 +129,14 @@ REFUSED = [
     ("backupRetentionDays", "1001", "0 to 1000"),
     ("volumeId", "snap-0123456789abcdef0", "vol-0123456789abcdef0"),
     ("vpcId", "vpc-main", "vpc-0123456789abcdef0"),
-    ("allowedCidr", "everyone", "IPv4 networks"),
-    ("allowedCidr", "10.0.0.0", "IPv4 networks"),
-    ("allowedCidr", "10.0.0.0/33", "IPv4 networks"),
+    ("allowedCidr", "everyone", "an IPv4 network"),
+    ("allowedCidr", "10.0.0.0", "an IPv4 network"),
+    ("allowedCidr", "10.0.0.0/33", "an IPv4 network"),
     ("allowedCidr", "10.0.0.1/8", "perhaps 10.0.0.0/8"),
-    ("allowedCidr", "10.0.0.0/8,", "IPv4 networks"),
-    ("allowedCidr", "2001:db8::/32", "IPv4 networks"),
+    ("allowedCidr", "10.0.0.0/8,", "an IPv4 network"),
+    ("allowedCidr", "2001:db8::/32", "an IPv4 network"),
     ("sshCidr", "0.0.0.0/0", "keyName"),
-    ("stackName", "my_stack", "letters, digits and hyphens"),
+    ("stackName", "my_stack", "a letter and up to 127 letters"),
     ("keyName", "", "key pair"),
     ("auth", "password", "token, basic, none"),
     ("auth", "", "token, basic, none"),
@@ -146,7 +158,7 @@ def test_a_wrong_value_is_refused_by_key_value_and_what_is_allowed(
     assert allowed in str(refusal.value)
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
+@pytest.mark.parametrize("setting", BY_KEY, ids=lambda setting: setting.key)
 @pytest.mark.parametrize("ending", ["\n", "\r", "\x00", "\x1b", "\u2028"])
 def test_a_value_with_a_line_break_or_a_control_character_is_refused(
     setting: Setting, ending: str
@@ -180,8 +192,10 @@ def test_other_keys_are_none_of_our_business() -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    [setting for setting in SETTINGS if " " not in setting.default and setting.default != "none"],
+    [setting for setting in BY_KEY if setting.default],
     ids=lambda setting: setting.key,
 )
 def test_the_documented_default_is_what_leaving_it_out_means(setting: Setting) -> None:
-    assert template(**{setting.key: setting.default}).to_json() == template().to_json()
+    headers = {"otelCollectionEndpoint": "collector.example"} if "Headers" in setting.key else {}
+    given = template(**headers, **{setting.key: setting.default})
+    assert given.to_json() == template(**headers).to_json()

@@ -65,7 +65,7 @@ def test_the_backup_finds_this_volume_and_no_other() -> None:
     assert target["Key"] not in json.dumps(launch(template())["TagSpecifications"])
     other = template(stackName="Other")
     [tag] = [it for it in properties(other, VOLUME)["Tags"] if it["Key"] == target["Key"]]
-    assert {"Ref": "AWS::StackName"} in tag["Value"]["Fn::Join"][1]
+    assert tag["Value"]["Fn::Sub"].startswith("${AWS::StackName}/")
 
 
 def test_backups_are_kept_longer_or_not_made_on_request() -> None:

@@ -1,4 +1,4 @@
-"""The whole template: its size, and what it must not need."""
+"""The whole template, and what it must not need. ``synthesis.template`` measures its size."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ import json
 
 import pytest
 
-from chroma_stack.user_data import USER_DATA_LIMIT
-from tests.unit.synthesis import stack, template, user_data, warnings
-
-TEMPLATE_LIMIT = 51_200
-"""Bytes of a template body that CloudFormation takes without a bucket:
-https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"""
+from tests.unit.synthesis import stack, template, warnings
 
 EVERYTHING = {
     "instanceType": "m7g.4xlarge",
@@ -24,19 +19,6 @@ EVERYTHING = {
     "keyName": "operations",
     "sshCidr": "203.0.113.0/24",
 }
-
-
-@pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["defaults", "everything"])
-def test_the_user_data_fits_into_what_ec2_takes(settings: dict[str, str]) -> None:
-    # References become longer on the way: ids and the longest name of a stack.
-    margin = 512
-    assert len(user_data(template(**settings)).encode()) + margin < USER_DATA_LIMIT
-
-
-@pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["defaults", "everything"])
-def test_the_template_fits_into_what_cloudformation_takes(settings: dict[str, str]) -> None:
-    body = json.dumps(template(**settings).to_json(), indent=1)
-    assert len(body.encode()) < TEMPLATE_LIMIT
 
 
 @pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["defaults", "everything"])

@@ -24,7 +24,7 @@ def test_without_an_endpoint_nothing_is_traced() -> None:
     assert host_settings(template())["OTEL_ENDPOINT"] == ""
 
 
-def test_the_documented_settings_reach_the_machine() -> None:
+def test_the_documented_settings_reach_the_instance() -> None:
     settings = host_settings(
         template(**ENDPOINT, otelServiceName="search", otelGranularity="operation")
     )
@@ -102,7 +102,9 @@ def test_headers_may_be_in_a_secret_of_ones_own() -> None:
 
 def test_a_private_authority_travels_as_a_parameter() -> None:
     made = template(**ENDPOINT, otelCaCertificate=CERTIFICATE)
-    [parameter] = made.find_resources("AWS::SSM::Parameter").items()
+    [parameter] = [
+        it for it in made.find_resources("AWS::SSM::Parameter").items() if "Authority" in it[0]
+    ]
     assert parameter[1]["Properties"]["Value"] == CERTIFICATE
     assert host_settings(made)["OTEL_AUTHORITY"] == f"<{parameter[0]}>"
 

@@ -151,7 +151,7 @@ def ask_chroma(method: str, path: str, body: object = None) -> tuple[int, Any]:
         except urllib3.exceptions.HTTPError as error:
             raise Refusal(
                 f"the Chroma server at {os.environ['CHROMA_URL']} does not answer; while its "
-                f"machine is replaced, that takes some minutes ({error})"
+                f"instance is replaced, that takes some minutes ({error})"
             ) from error
         if answered.status != 401:
             last_accepted[:] = [credential]
@@ -162,7 +162,7 @@ def ask_chroma(method: str, path: str, body: object = None) -> tuple[int, Any]:
 
 def credentials() -> Iterator[str]:
     """The one that was accepted last; failing that, what the secret holds now, and what it held
-    before: the server's machine needs a minute to take up a new one."""
+    before: the server's instance needs a minute to take up a new one."""
     yield from list(last_accepted)
     for stage in ("AWSCURRENT", "AWSPREVIOUS"):
         try:

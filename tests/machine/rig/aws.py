@@ -112,7 +112,7 @@ class Aws:
             return self._changed.wait_for(signalled, timeout)
 
     def terminated(self, instance_id: str, hold: float = 0) -> None:
-        """Let go of a terminated machine's volumes, after ``hold`` seconds."""
+        """Release the volumes of a terminated machine, after ``hold`` seconds."""
         self.machines.pop(instance_id, None)
         timer = threading.Timer(hold, self._release, [instance_id])
         timer.daemon = True
@@ -210,7 +210,7 @@ def _call(authorization: str, headers: Message, body: bytes) -> Call:
 
 def _error_body(service: str, code: str, message: str) -> tuple[str, str]:
     """Return an error, and its content type, in the way a service words them."""
-    if service == "secretsmanager":
+    if service in ("secretsmanager", "ssm"):
         return json.dumps({"__type": code, "message": message}), "application/x-amz-json-1.1"
     error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     if service == "ec2":

@@ -16,7 +16,7 @@ from .guest import Guest
 from .imds import InstanceMetadata
 
 METADATA_ADDRESS = "169.254.169.254"
-DOOR = 8000
+PORT = 8000
 ATTACHED_MAC = "02:00:00:00:00:01"  # guest_root has it too
 
 
@@ -37,8 +37,8 @@ class Volume:
 class Machine:
     """A virtual machine with an instance id, a root disk and metadata of its own.
 
-    ``door`` is the URL on this computer that leads to port 8000 of the machine, ``private_door`` the
-    one that leads there by the interface that it attached. ``reachable`` maps
+    ``url`` leads from this computer to port 8000 of the machine, ``private_url`` leads there by
+    the interface that it attached. ``reachable`` maps
     ports of 169.254.169.254, as the machine sees them, to ports of this computer's loopback;
     nothing else can be reached from inside.
     """
@@ -61,9 +61,9 @@ class Machine:
         self._volumes = volumes
         self._attached: list[str] = []
         self._reachable = {80: self.metadata.port, **reachable}
-        self._door_port = _free_port()
-        self.door = f"http://127.0.0.1:{self._door_port}"
-        self.private_door = f"http://127.0.0.1:{_free_port()}"
+        self._port = _free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.private_url = f"http://127.0.0.1:{_free_port()}"
         self._console = folder / "console.log"
         self._root = folder / "root.qcow2"
         subprocess.run(
@@ -108,7 +108,7 @@ class Machine:
         self.start()
 
     def terminate(self, hold: float = 0) -> None:
-        """End the machine for good; it lets go of its volumes after ``hold`` seconds."""
+        """End the machine for good; it releases its volumes after ``hold`` seconds."""
         self.close()
         self._aws.terminated(self.instance_id, hold)
 
@@ -170,14 +170,14 @@ class Machine:
 
         The guest configures it by DHCP, as Amazon Linux does with those that appear later.
         """
-        port = urlsplit(self.private_door).port
+        port = urlsplit(self.private_url).port
         network = {
             "type": "user",
             "id": "attached",
             "restrict": True,
             "net": str(ipaddress.ip_interface(f"{address}/24").network),
             "dhcpstart": address,
-            "hostfwd": [{"str": f"tcp:127.0.0.1:{port}-{address}:{DOOR}"}],
+            "hostfwd": [{"str": f"tcp:127.0.0.1:{port}-{address}:{PORT}"}],
         }
         self._qmp.call("netdev_add", network)
         card = {"driver": "virtio-net-pci", "id": "eni", "netdev": "attached", "mac": ATTACHED_MAC}
@@ -235,7 +235,7 @@ class Machine:
         return ",".join(
             [
                 "user,id=net,restrict=on,net=169.254.0.0/16,host=169.254.0.2,dns=169.254.0.3",
-                f"hostfwd=tcp:127.0.0.1:{self._door_port}-169.254.0.15:{DOOR}",
+                f"hostfwd=tcp:127.0.0.1:{self._port}-169.254.0.15:{PORT}",
                 *forwards,
             ]
         )

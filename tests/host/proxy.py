@@ -30,8 +30,8 @@ def header(auth: str, credential: str, name: str = "Authorization") -> dict[str,
     return {name: f"Bearer {credential}" if name == "Authorization" else credential}
 
 
-class Door:
-    """A front door of its own for a test.
+class Proxy:
+    """A auth proxy of its own for a test.
 
     The credential scripts find an `aws` that prints what `secret()` says; see `run`.
     """
@@ -64,18 +64,18 @@ class Door:
         self.environment = {
             "PATH": os.environ["PATH"],
             "SETTINGS": str(folder / "settings"),
-            "DOOR_BIND": self.address,
-            "DOOR_URL": self.url,
-            "DOOR_CREDENTIALS": str(self.credentials),
-            "DOOR_ADMIN_SOCKET": str(self.admin_socket),
-            "DOOR_GROUP": grp.getgrgid(os.getgid()).gr_name,
-            "CHROMA_ADDRESS": chroma,
+            "PROXY_BIND": self.address,
+            "PROXY_URL": self.url,
+            "PROXY_CREDENTIALS": str(self.credentials),
+            "PROXY_ADMIN_SOCKET": str(self.admin_socket),
+            "PROXY_GROUP": grp.getgrgid(os.getgid()).gr_name,
+            **dict(zip(("CONTAINER_ADDRESS", "CONTAINER_PORT"), chroma.split(":"), strict=True)),
         }
         self.haproxy: subprocess.Popen[bytes] | None = None
-        self.log = folder / "door.log"
+        self.log = folder / "proxy.log"
 
     def accept(self, *values: str) -> None:
-        """Writes the file of digests as the credential script does, for tests of the door alone."""
+        """Writes the file of digests as the credential script does, for tests of the proxy alone."""
         digests = [hashlib.sha256(value.encode()).hexdigest().upper() for value in values]
         self.credentials.write_text("".join(f"{digest}\n" for digest in digests))
 
@@ -87,18 +87,18 @@ class Door:
     @property
     def wrong(self) -> dict[str, str]:
         name = "Authorization" if self.auth == "basic" else self.token_header
-        return header(self.auth, "stranger:wrong", name)
+        return header(self.auth, "nobody:wrong", name)
 
-    def start(self) -> Door:
+    def start(self) -> Proxy:
         if not self.credentials.exists():
             self.accept(*self.right.values())
-        command = [program("haproxy"), "-Ws", "-f", str(HOST / "haproxy.cfg")]
+        command = [program("haproxy"), "-Ws", "-f", str(HOST / "proxy.cfg")]
         with self.log.open("ab") as log:
             before = log.tell()
             self.haproxy = subprocess.Popen(
                 command, env=self.environment | self.settings, stdout=log, stderr=log
             )
-        wait_until(lambda: self._listens(before), "the door listens")
+        wait_until(lambda: self._listens(before), "the proxy listens")
         return self
 
     def _listens(self, before: int) -> bool:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from chroma_stack import ChromaVersion
-from chroma_stack.config import host_setting
+from chroma_stack.chroma_config import host_setting
 from tests.host.chroma_servers import CURRENT, ChromaServer
 
 COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"

@@ -1,18 +1,23 @@
-"""The machine and the group of one that keeps it alive."""
+"""The instance and the group with one instance that keeps it alive."""
 
 from __future__ import annotations
 
+import re
+
+from aws_cdk import aws_ec2 as ec2
+
+from chroma_stack.instance import GRAVITON_MARKS, architecture
 from tests.unit.synthesis import launch, properties, resource, statements, template
 
 GROUP = "AWS::AutoScaling::AutoScalingGroup"
 
 
-def test_there_is_always_exactly_one_machine() -> None:
+def test_there_is_always_exactly_one_instance() -> None:
     group = properties(template(), GROUP)
     assert (group["MinSize"], group["MaxSize"]) == ("1", "1")
 
 
-def test_the_old_machine_ends_before_the_new_one_starts() -> None:
+def test_the_old_instance_ends_before_the_new_one_starts() -> None:
     group = resource(template(), GROUP)
     update = group["UpdatePolicy"]["AutoScalingRollingUpdate"]
     assert update["MinInstancesInService"] == 0
@@ -22,7 +27,7 @@ def test_the_old_machine_ends_before_the_new_one_starts() -> None:
     }
 
 
-def test_the_stack_waits_for_the_machine_to_say_that_it_serves() -> None:
+def test_the_stack_waits_for_the_instance_to_say_that_it_serves() -> None:
     group = resource(template(), GROUP)
     assert group["CreationPolicy"]["ResourceSignal"] == {"Count": 1, "Timeout": "PT40M"}
     update = group["UpdatePolicy"]["AutoScalingRollingUpdate"]
@@ -30,7 +35,7 @@ def test_the_stack_waits_for_the_machine_to_say_that_it_serves() -> None:
     assert update["PauseTime"] == "PT40M"
 
 
-def test_no_machine_starts_before_its_permissions_and_its_way_out_are_there() -> None:
+def test_no_instance_starts_before_its_permissions_and_its_way_out_are_there() -> None:
     assert set(resource(template(), GROUP)["DependsOn"]) >= {
         "ChromaRole227B64D5",
         "ChromaRoleDefaultPolicyA6EBB17F",
@@ -54,28 +59,45 @@ def test_the_root_disk_is_encrypted() -> None:
     assert disk["Ebs"]["Encrypted"] is True
 
 
-def test_the_machine_has_a_way_out_before_it_takes_its_address() -> None:
+def test_the_instance_has_a_way_out_before_it_takes_its_address() -> None:
     [interface] = launch(template())["NetworkInterfaces"]
     assert interface["AssociatePublicIpAddress"] is True
 
 
-def test_the_machine_may_take_its_own_volume_and_address_and_no_other() -> None:
-    take = [it for it in statements(template()) if "ec2:AttachVolume" in it["Action"]]
-    own, instances = take
-    text = str(own["Resource"])
-    assert "volume/', {'Ref': 'ChromaVolume8FB4DF55'}" in text
-    assert "elastic-ip/', {'Fn::GetAtt': ['ChromaAddress85771F15', 'AllocationId']}" in text
-    assert "volume/*" not in text
-    assert "elastic-ip/*" not in text
-    assert "instance/" not in text
-    tags = launch(template())["TagSpecifications"][0]["Tags"]
-    [tag] = [tag for tag in tags if tag["Key"] == "chroma-server"]
-    assert instances["Condition"] == {
-        "StringEquals": {"aws:ResourceTag/chroma-server": tag["Value"]}
+def test_the_instance_may_take_its_own_volume_and_address_and_no_other() -> None:
+    named = str([it["Resource"] for it in statements(template()) if "Condition" not in it])
+    assert "volume/', {'Ref': 'ChromaVolume8FB4DF55'}" in named
+    assert "elastic-ip/', {'Fn::GetAtt': ['ChromaAddress85771F15', 'AllocationId']}" in named
+    for anything in ("volume/*", "elastic-ip/*", "instance/"):
+        assert anything not in named
+
+
+def test_what_is_not_known_by_name_has_to_carry_the_servers_tag() -> None:
+    made = template().to_json()["Resources"]
+    [own] = [it for it in statements(template()) if "aws:ResourceTag" in str(it)]
+    [tag] = own["Condition"]["StringEquals"].values()
+    assert set(own["Action"]) == {
+        "autoscaling:SetInstanceHealth",
+        "ec2:AttachVolume",
+        "ec2:AssociateAddress",
+        "ssm:GetParameters",
     }
+    assert re.findall(r":(\w+/\*|\w+:\*:\w+/\*)", str(own["Resource"])) == [
+        "autoScalingGroup:*:autoScalingGroupName/*",
+        "instance/*",
+        "parameter/*",
+    ]
+    [instance, _] = launch(template())["TagSpecifications"]
+    assert {"Key": "chroma-server", "Value": tag} in instance["Tags"]
+    group = {"Key": "chroma-server", "PropagateAtLaunch": True, "Value": tag}
+    assert group in properties(template(), GROUP)["Tags"]
+    parameters = {name: it for name, it in made.items() if name.startswith("ChromaProgram")}
+    assert parameters
+    for parameter in parameters.values():
+        assert parameter["Properties"]["Tags"] == {"chroma-server": tag}
 
 
-def test_the_machine_may_do_nothing_else_but_what_its_boot_and_its_watch_need() -> None:
+def test_the_instance_may_do_nothing_else_but_what_its_boot_and_its_health_check_need() -> None:
     actions = {
         action
         for statement in statements(template())
@@ -92,6 +114,7 @@ def test_the_machine_may_do_nothing_else_but_what_its_boot_and_its_watch_need() 
         "autoscaling:SetInstanceHealth",
         "secretsmanager:GetSecretValue",
         "secretsmanager:DescribeSecret",
+        "ssm:GetParameters",
     }
     everywhere = [it["Action"] for it in statements(template()) if it["Resource"] == "*"]
     assert everywhere == ["ec2:DescribeTags"]
@@ -105,4 +128,18 @@ def test_the_machine_may_do_nothing_else_but_what_its_boot_and_its_watch_need() 
 def test_everything_is_named_after_the_stack_as_it_is_deployed() -> None:
     for specification in launch(template())["TagSpecifications"]:
         [name] = [tag["Value"] for tag in specification["Tags"] if tag["Key"] == "Name"]
-        assert name == {"Fn::Join": ["", [{"Ref": "AWS::StackName"}, "/Chroma"]]}
+        assert name == {"Fn::Sub": "${AWS::StackName}/Chroma"}
+
+
+def test_the_mark_of_graviton_is_in_the_name_of_each_such_type_and_in_no_other() -> None:
+    families = {
+        member.name.lower()
+        for member in ec2.InstanceClass
+        # The enum has each family by its name and in words ("BURSTABLE4_GRAVITON").
+        if re.fullmatch("(hpc|[a-z]{1,2})[0-9]+[a-z]*", member.name.lower())
+    }
+    assert len(families) > 100
+    for family in families:
+        name = f"{family}.4xlarge"
+        is_arm = architecture(ec2.InstanceType(name)) is ec2.InstanceArchitecture.ARM_64
+        assert any(mark in name for mark in GRAVITON_MARKS) == is_arm, name

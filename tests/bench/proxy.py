@@ -1,6 +1,6 @@
-"""What the front door costs: queries and heartbeats through it, beside going direct and two other servers.
+"""What the auth proxy costs: queries and heartbeats through it, beside going direct and two other servers.
 
-    python -m tests.bench.door [--rounds 5] [--seconds 3]
+    python -m tests.bench.proxy [--rounds 5] [--seconds 3]
 
 All stand in front of one Chroma with 20,000 vectors of 384 dimensions, make the same check
 and write an access log. A round measures all of them, in an order drawn anew; a ratio is to
@@ -25,8 +25,8 @@ from pathlib import Path
 import httpx
 
 from tests.host.chroma_servers import CURRENT, ChromaServer
-from tests.host.door import Door
 from tests.host.programs import free_port, wait_until
+from tests.host.proxy import Proxy
 
 VECTORS, DIMENSIONS, BATCH = 20_000, 384, 2_000
 CLIENTS = (1, 8, 32)
@@ -50,12 +50,12 @@ http {{
     client_max_body_size 0;
     map $http_authorization $known {{ default 0; "{authorization}" 1; }}
     map $uri $open {{ default 0; /api/v2/heartbeat 1; /api/v2/version 1; }}
-    map $known$open $stranger {{ default 0; 00 1; }}
+    map $known$open $refused {{ default 0; 00 1; }}
     upstream chroma {{ server {chroma}; keepalive 64; }}
     server {{
         listen 127.0.0.1:{port};
         location / {{
-            if ($stranger) {{ return 401; }}
+            if ($refused) {{ return 401; }}
             proxy_pass http://chroma;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
@@ -74,11 +74,11 @@ http://127.0.0.1:{port} {{
     log {{
         output file {folder}/caddy.log
     }}
-    @stranger {{
+    @refused {{
         not header Authorization "{authorization}"
         not path /api/v2/heartbeat /api/v2/version
     }}
-    respond @stranger 401
+    respond @refused 401
     reverse_proxy {chroma} {{
         header_up -Authorization
     }}
@@ -108,8 +108,10 @@ class Way:
         return sum(int(rollup.split("\nPss:")[1].split()[0]) for rollup in rollups) / 1024
 
 
-def other_door(name: str, config: str, command: list[str], chroma: str, folder: Path) -> Way | None:
-    """nginx or Caddy with the door's check, when it is installed."""
+def other_proxy(
+    name: str, config: str, command: list[str], chroma: str, folder: Path
+) -> Way | None:
+    """nginx or Caddy with the proxy's check, when it is installed."""
     if shutil.which(command[0]) is None:
         print(f"skipped: no {name}; sudo apt-get install {' '.join(PACKAGES)}")
         return None
@@ -166,7 +168,7 @@ def fill(chroma: ChromaServer, folder: Path) -> tuple[str, Path]:
 
 def load(url: str, clients: int, seconds: float, bodies: Path | None = None) -> tuple[float, ...]:
     """Median and 99th percentile in microseconds, and requests a second."""
-    script = str(Path(__file__).with_name("door_load.lua"))
+    script = str(Path(__file__).with_name("load.lua"))
     environment = os.environ | {"AUTHORIZATION": AUTHORIZATION}
     if bodies is not None:
         environment["BODIES"] = str(bodies)
@@ -219,10 +221,10 @@ def report(direct: Way, others: list[Way]) -> None:
         ]
         cells += [f"{ratio(direct.heartbeats, way.heartbeats):.2f}", f"{way.memory():.1f}"]
         print(f"{way.name:10}" + "".join(f"{cell:>10}" for cell in cells))
-    door = others[0]
-    p50 = max(ratio(direct.p50[clients], door.p50[clients]) for clients in CLIENTS)
-    p99 = max(ratio(direct.p99[clients], door.p99[clients]) for clients in CLIENTS)
-    print(f"\nthe door at worst: p50 {p50:.2f} (aim {AIM_P50}), p99 {p99:.2f} (aim {AIM_P99})")
+    proxy = others[0]
+    p50 = max(ratio(direct.p50[clients], proxy.p50[clients]) for clients in CLIENTS)
+    p99 = max(ratio(direct.p99[clients], proxy.p99[clients]) for clients in CLIENTS)
+    print(f"\nthe proxy at worst: p50 {p50:.2f} (aim {AIM_P50}), p99 {p99:.2f} (aim {AIM_P99})")
 
 
 def main() -> None:
@@ -240,13 +242,13 @@ def main() -> None:
             chroma = ChromaServer(CURRENT, folder)
             stop.append(chroma.stop)
             path, queries = fill(chroma, folder)
-            door = Door(folder, chroma.address, credential=TOKEN).start()
-            stop.append(door.stop)
-            others = [Way("haproxy", door.url, door.haproxy)]
+            proxy = Proxy(folder, chroma.address, credential=TOKEN).start()
+            stop.append(proxy.stop)
+            others = [Way("haproxy", proxy.url, proxy.haproxy)]
             nginx = ["nginx", "-e", str(folder / "nginx.err"), "-c"]
             caddy = ["caddy", "run", "--adapter", "caddyfile", "--config"]
             for name, config, command in (("nginx", NGINX, nginx), ("caddy", CADDY, caddy)):
-                way = other_door(name, config, command, chroma.address, folder)
+                way = other_proxy(name, config, command, chroma.address, folder)
                 if way is not None and way.process is not None:
                     stop += [way.process.wait, way.process.terminate]
                     others.append(way)

@@ -19,13 +19,13 @@ _OURS = {
     "sqlite_filename": _DATA,
     "sqlitedb.url": _DATA,
     "segment_manager.persist_path": _DATA,
-    "port": "left out: Chroma listens behind the server's door, whose port is 8000",
+    "port": "left out: Chroma listens behind the server's proxy, whose port is 8000",
     "listen_address": "left out: who reaches the server is what security_groups and "
     "connections say",
     "open_telemetry": "left out: the property tracing says where traces go",
     "cors_allow_origins": "left out: there is a property cors_allow_origins",
 }
-"""Keys that the machine sets or relies on, and what to do instead."""
+"""Keys that the instance sets or relies on, and what to do instead."""
 
 
 def host_setting(config: Mapping[str, Any] | None, version: ChromaVersion) -> str:

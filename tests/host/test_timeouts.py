@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from tests.host.door import Door
+from tests.host.proxy import Proxy
 from tests.host.raw import connect, exchange, statuses
 from tests.host.recorder import Recorder
 
@@ -20,9 +20,9 @@ GUARDED = "/api/v2/tenants/default_tenant"
 
 
 @pytest.fixture
-def door(recorder: Recorder, make_door: Callable[..., Door]) -> Door:
+def proxy(recorder: Recorder, make_proxy: Callable[..., Proxy]) -> Proxy:
     recorder.forget()
-    return make_door(recorder.address).start()
+    return make_proxy(recorder.address).start()
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +32,10 @@ def many_files() -> None:
 
 
 @contextlib.contextmanager
-def connections(door: Door, count: int, source: str = "127.0.0.1") -> Iterator[list[socket.socket]]:
-    opened = [connect(door, source) for _ in range(count)]
+def connections(
+    proxy: Proxy, count: int, source: str = "127.0.0.1"
+) -> Iterator[list[socket.socket]]:
+    opened = [connect(proxy, source) for _ in range(count)]
     try:
         yield opened
     finally:
@@ -41,25 +43,25 @@ def connections(door: Door, count: int, source: str = "127.0.0.1") -> Iterator[l
             connection.close()
 
 
-def serves_quickly(door: Door, source: str = "127.0.0.1", count: int = 50) -> bool:
+def serves_quickly(proxy: Proxy, source: str = "127.0.0.1", count: int = 50) -> bool:
     with httpx.Client(transport=httpx.HTTPTransport(local_address=source)) as client:
         for _ in range(count):
             started = time.monotonic()
-            answer = client.get(door.url + GUARDED, headers=door.right, timeout=2)
+            answer = client.get(proxy.url + GUARDED, headers=proxy.right, timeout=2)
             if answer.status_code != 200 or time.monotonic() - started > 1:
                 return False
     return True
 
 
-def test_slow_headers_are_cut_off_and_hold_nobody_up(door: Door, recorder: Recorder) -> None:
-    with connections(door, 300) as slow:
+def test_slow_headers_are_cut_off_and_hold_nobody_up(proxy: Proxy, recorder: Recorder) -> None:
+    with connections(proxy, 300) as slow:
         started = time.monotonic()
         for connection in slow:
             connection.sendall(b"GET /api/v2/heartbeat HTTP/1.1\r\nHost: chroma\r\nX-Slow: ")
         while time.monotonic() - started < 9:
             for connection in slow:
                 connection.sendall(b"x")
-            assert serves_quickly(door, count=5)
+            assert serves_quickly(proxy, count=5)
             time.sleep(0.5)
         assert not [request for request in recorder.requests if b"x-slow" in dict(request.headers)]
         for connection in slow:
@@ -69,24 +71,24 @@ def test_slow_headers_are_cut_off_and_hold_nobody_up(door: Door, recorder: Recor
 
 
 def test_a_slow_body_without_the_credential_is_refused_at_once(
-    door: Door, recorder: Recorder
+    proxy: Proxy, recorder: Recorder
 ) -> None:
     for path in (GUARDED, "/api/v2/heartbeat"):
         for length in ("Content-Length: 1000000", "Transfer-Encoding: chunked"):
             for method in ("POST", "GET"):
                 head = f"{method} {path} HTTP/1.1\r\nHost: chroma\r\n{length}\r\n\r\n"
-                answer = exchange(door, head.encode(), half_close=False, patience=0.5)
+                answer = exchange(proxy, head.encode(), half_close=False, timeout=0.5)
                 assert statuses(answer) == [401]
     assert recorder.raw == b""
 
 
-def test_many_slow_bodies_hold_nobody_up(door: Door) -> None:
-    [(name, value)] = door.right.items()
+def test_many_slow_bodies_hold_nobody_up(proxy: Proxy) -> None:
+    [(name, value)] = proxy.right.items()
     head = f"POST {GUARDED} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n{name}: {value}\r\n\r\n"
-    with connections(door, 300) as slow:
+    with connections(proxy, 300) as slow:
         for connection in slow:
             connection.sendall(head.encode() + b"x")
-        assert serves_quickly(door)
+        assert serves_quickly(proxy)
 
 
 def is_open(connection: socket.socket) -> bool:
@@ -99,40 +101,40 @@ def is_open(connection: socket.socket) -> bool:
         return False
 
 
-def test_one_address_cannot_take_all_connections(door: Door) -> None:
+def test_one_address_cannot_take_all_connections(proxy: Proxy) -> None:
     with contextlib.ExitStack() as stack:
         many = []
         for _ in range(1200):
             with contextlib.suppress(ConnectionResetError):
-                many.append(stack.enter_context(connect(door, "127.0.0.2")))
-        assert serves_quickly(door, "127.0.0.3")
+                many.append(stack.enter_context(connect(proxy, "127.0.0.2")))
+        assert serves_quickly(proxy, "127.0.0.3")
         assert sum(map(is_open, many)) == 1000
 
 
-def test_headers_of_15_kilobytes_pass_and_longer_ones_are_refused(door: Door) -> None:
-    assert door.get(GUARDED, door.right | {"X-Long": "x" * 14000}).status_code == 200
-    assert door.get(GUARDED, door.right | {"X-Long": "x" * 17000}).status_code == 400
+def test_headers_of_15_kilobytes_pass_and_longer_ones_are_refused(proxy: Proxy) -> None:
+    assert proxy.get(GUARDED, proxy.right | {"X-Long": "x" * 14000}).status_code == 200
+    assert proxy.get(GUARDED, proxy.right | {"X-Long": "x" * 17000}).status_code == 400
 
 
-def test_a_large_body_passes(door: Door, recorder: Recorder) -> None:
+def test_a_large_body_passes(proxy: Proxy, recorder: Recorder) -> None:
     body = b"x" * 50_000_000
-    answer = httpx.post(door.url + GUARDED, headers=door.right, content=body, timeout=60)
+    answer = httpx.post(proxy.url + GUARDED, headers=proxy.right, content=body, timeout=60)
     assert answer.status_code == 200
     assert len(recorder.raw) > len(body)
 
 
 def test_chroma_may_think_for_longer_than_a_client_may_be_silent(
-    make_door: Callable[..., Door],
+    make_proxy: Callable[..., Proxy],
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        door = make_door(f"127.0.0.1:{server.getsockname()[1]}")
-        door.environment["DOOR_SILENCE"] = "2s"
-        door.start()
+        proxy = make_proxy(f"127.0.0.1:{server.getsockname()[1]}")
+        proxy.environment["PROXY_CLIENT_TIMEOUT"] = "2s"
+        proxy.start()
         answers: list[httpx.Response] = []
 
         def ask() -> None:
-            url = door.url + GUARDED
-            answers.append(httpx.post(url, headers=door.right, content=b"{}", timeout=30))
+            url = proxy.url + GUARDED
+            answers.append(httpx.post(url, headers=proxy.right, content=b"{}", timeout=30))
 
         asking = threading.Thread(target=ask)
         asking.start()

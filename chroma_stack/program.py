@@ -1,0 +1,157 @@
+"""The program that runs on the instance, on its way there.
+
+The files of ``chroma_stack/host`` are larger than the 16,384 bytes of user data that EC2 takes,
+so they travel in parameters of Systems Manager. The parameters' logical ids carry a hash of the
+content: another program is another set of parameters. CloudFormation makes them before the
+group replaces its instance and deletes the previous set after that, and a rollback finds the
+previous set still there, so no instance ever gets a program that is not its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import hashlib
+import re
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from aws_cdk import aws_ssm as ssm
+from constructs import Construct
+
+from chroma_stack.errors import SettingError
+from chroma_stack.instance import InstanceRole
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+FILES = (
+    "boot",
+    "chroma-credential.service",
+    "chroma-credential.timer",
+    "chroma-health-check.service",
+    "chroma-health-check.timer",
+    "chroma-proxy.service",
+    "chroma-relay-headers.service",
+    "chroma-relay-headers.timer",
+    "chroma-relay.service",
+    "chroma.env",
+    "chroma.service",
+    "common",
+    "container-network",
+    "credential",
+    "health-check",
+    "otel.py",
+    "proxy.cfg",
+    "relay.cfg",
+    "self-test",
+)
+"""What is unpacked into ``/opt/chroma``."""
+
+_IN_USER_DATA = ("common", "fetch-program")
+
+_PARAMETER_SIZE = 4096
+_MOST_PARAMETERS = 10
+"""What a standard parameter, which is free, may hold, and how many one call returns:
+https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html
+https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParameters.html"""
+
+_NO_CODE = re.compile(r"(?m)^[ ]*(#(?!!).*)?\n")
+"""Comments and empty lines."""
+
+_INDENTATION = re.compile(r"(?m)^[ ]+")
+_FOLDER = "chroma_stack/host"
+
+
+class Program(Construct):
+    """The host files in parameters of Systems Manager, which the instance may read."""
+
+    def __init__(self, scope: Construct, role: InstanceRole) -> None:
+        """
+        :param role: the role of the instance.
+        :raises SettingError: when a file is not as the instance needs it.
+        """
+        packed = archive()
+        self._sha256 = hashlib.sha256(packed).hexdigest()
+        super().__init__(scope, f"Program-{self._sha256[:8]}")
+        # ASCII85, because a parameter must not hold two braces in a row, which other
+        # encodings of this density use:
+        # https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
+        text = base64.a85encode(packed).decode()
+        parts = [
+            text[start : start + _PARAMETER_SIZE] for start in range(0, len(text), _PARAMETER_SIZE)
+        ]
+        if len(parts) > _MOST_PARAMETERS:
+            raise SettingError(
+                _FOLDER, f"{len(text)} bytes", f"up to {_PARAMETER_SIZE * _MOST_PARAMETERS} bytes"
+            )
+        self._parameters = [
+            ssm.StringParameter(
+                self,
+                str(number),
+                description="Program of the Chroma server",
+                string_value=part,
+            )
+            for number, part in enumerate(parts)
+        ]
+        role.mark_as_own(self)
+        # By tag, not by name: while the group is rolled, an instance of the previous launch
+        # template may start, and needs the previous program.
+        role.allow_for_own("ssm:GetParameters", "ssm", "parameter/*")
+
+    @property
+    def host_settings(self) -> dict[str, str]:
+        """What ``host/fetch-program`` reads: the parameters' names in their order, and the
+        SHA-256 of what they hold."""
+        return {
+            "PROGRAM": " ".join(parameter.parameter_name for parameter in self._parameters),
+            "PROGRAM_SHA256": self._sha256,
+        }
+
+
+def fetcher() -> str:
+    """What fetches the program, for user data: without indentation, which means nothing there."""
+    return _INDENTATION.sub("", "".join(map(text, _IN_USER_DATA)))
+
+
+def archive() -> bytes:
+    """The host files, compressed: name and content of each with a NUL between, which takes
+    less room than a tar. By bzip2, because its output has been the same in every release
+    since 2019: the same files give the same parameters on every computer, so that a
+    deployment from another one replaces nothing.
+
+    :raises SettingError: when a file is not as the instance needs it.
+    """
+    _refuse_strays()
+    parts = [part for name in FILES for part in (name, text(name))]
+    return bz2.compress("\0".join(parts).encode())
+
+
+def text(name: str) -> str:
+    """A host file without its comments and empty lines.
+
+    :raises SettingError: when its line ends are not those of Linux, or it is no text.
+    """
+    content = (_folder() / name).read_bytes()
+    if b"\r" in content:
+        raise SettingError(
+            f"{_FOLDER}/{name}",
+            "a carriage return",
+            "line ends of Linux; check the files out again with git config core.autocrlf false",
+        )
+    if b"\0" in content:
+        raise SettingError(f"{_FOLDER}/{name}", "a NUL", "text")
+    return _NO_CODE.sub("", content.decode())
+
+
+def _refuse_strays() -> None:
+    known = {*FILES, *_IN_USER_DATA, "__pycache__"}
+    for file in _folder().iterdir():
+        if file.name not in known:
+            raise SettingError(
+                _FOLDER, file.name, "only the files that chroma_stack/program.py names; remove it"
+            )
+
+
+def _folder() -> Traversable:
+    return resources.files("chroma_stack") / "host"

@@ -1,0 +1,461 @@
+"""The published template: the same server, with CloudFormation parameters as its settings.
+
+``python -m chroma_stack.published_template FILE`` writes it. The names and meanings of Chroma's own
+template, which its documentation teaches, are kept; ours are added.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct, IConstruct
+
+from chroma_stack import auth, instance, network, storage, tracing
+from chroma_stack.auth import AuthBinding, AuthMode, ChromaAuth, TokenHeader
+from chroma_stack.context import SECTIONS
+from chroma_stack.instance import MachineImageId
+from chroma_stack.outputs import of as outputs_of
+from chroma_stack.server import ChromaServer
+from chroma_stack.settings import Setting
+from chroma_stack.version import ChromaVersion
+
+NAME = "chroma.cf.json"
+"""What the file is called where it is published."""
+
+_NO_HEADERS = ("", "{}")
+
+
+def main(file: str) -> None:
+    """Write the template to a file."""
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text())
+
+
+def text() -> str:
+    """The template, as it is published."""
+    app = cdk.App(
+        analytics_reporting=False,
+        tree_metadata=False,
+        # aws-cdk-lib's own check mistakes the empty defaults of parameters for values;
+        # cfn-lint does not.
+        builtin_cloud_formation_validation=False,
+    )
+    stack = PublishedTemplate(app)
+    return _lines(app.synth().get_stack_by_name(stack.stack_name).template)
+
+
+def _lines(template: dict[str, object]) -> str:
+    """JSON with a line for each parameter, resource and so on: fit to be compared, and a
+    good deal smaller than indented."""
+    sections = [
+        f"{json.dumps(name)}: "
+        + (
+            "{\n  " + ",\n  ".join(map(_member, section.items())) + "\n }"
+            if isinstance(section, dict)
+            else json.dumps(section)
+        )
+        for name, section in template.items()
+    ]
+    return "{\n " + ",\n ".join(sections) + "\n}\n"
+
+
+def _member(item: tuple[str, object]) -> str:
+    name, value = item
+    return f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}"
+
+
+def _parameter(scope: Construct, setting: Setting) -> cdk.CfnParameter:
+    """The row of a setting as a parameter. Without a default it may be empty."""
+    may_be_empty = not setting.default
+    pattern = f"|{setting.pattern}" if may_be_empty else setting.pattern
+    words = ", or empty" if may_be_empty else ""
+    without = f" Empty: {setting.without}." if may_be_empty else ""
+    return cdk.CfnParameter(
+        scope,
+        setting.parameter,
+        type="Number" if setting.largest else "String",
+        default=int(setting.default) if setting.largest else setting.default,
+        description=f"{setting.meaning}{without}".replace("`", ""),
+        allowed_pattern=f"^({pattern})$" if setting.pattern else None,
+        constraint_description=f"must be {setting.allowed}{words}" if setting.allowed else None,
+        allowed_values=["", *setting.values] if setting.values else None,
+        no_echo=True if setting.hidden else None,
+        min_value=1 if setting.largest else None,
+        max_value=setting.largest or None,
+        max_length=setting.longest or None,
+    )
+
+
+class PublishedTemplate(cdk.Stack):
+    """A stack whose template is deployed under any name, by people who know no CDK."""
+
+    def __init__(self, scope: Construct) -> None:
+        super().__init__(
+            scope,
+            "PublishedTemplate",
+            description="A Chroma vector database on one EC2 instance",
+            synthesizer=cdk.LegacyStackSynthesizer(),
+        )
+        self._parameters = {
+            setting.parameter: _parameter(self, setting)
+            for settings in SECTIONS.values()
+            for setting in settings
+            if setting.parameter
+        }
+        self._add_conditions()
+        self._add_rules()
+        self._add_server()
+        self._add_outputs()
+        self.template_options.metadata = {
+            "AWS::CloudFormation::Interface": {
+                "ParameterGroups": [
+                    {"Label": {"default": label}, "Parameters": names}
+                    for label, settings in SECTIONS.items()
+                    if (names := [it.parameter for it in settings if it.parameter])
+                ]
+            }
+        }
+
+    def _condition(self, name: str, expression: cdk.ICfnConditionExpression) -> cdk.CfnCondition:
+        return cdk.CfnCondition(self, name, expression=expression)
+
+    def _given(self, name: str, parameter: str, empty: Iterable[str] = ("",)) -> cdk.CfnCondition:
+        return self._condition(name, cdk.Fn.condition_not(self._is_one_of(parameter, empty)))
+
+    def _is_one_of(self, parameter: str, values: Iterable[str]) -> cdk.ICfnConditionExpression:
+        value = self._parameters[parameter].value_as_string
+        return _any(cdk.Fn.condition_equals(value, one) for one in values)
+
+    def _add_conditions(self) -> None:
+        self.has_key_name = self._given("HasKeyName", "KeyName")
+        self.has_image_id = self._given("HasImageId", "ImageId")
+        self.has_snapshot = self._given("HasSnapshot", "SnapshotId")
+        self.has_no_snapshot = self._condition("HasNoSnapshot", self._is_one_of("SnapshotId", [""]))
+        self.has_vpc = self._given("HasVpc", "VpcId")
+        self.has_no_vpc = self._condition("HasNoVpc", self._is_one_of("VpcId", [""]))
+        self.has_auth = self._given("HasAuth", "ChromaServerAuthProvider")
+        self.is_basic = self._condition(
+            "IsBasic", self._is_one_of("ChromaServerAuthProvider", auth.BASIC_CLASSES)
+        )
+        self.is_x_chroma_token = self._condition(
+            "IsXChromaToken",
+            self._is_one_of("ChromaAuthTokenTransportHeader", TokenHeader.X_CHROMA_TOKEN.names),
+        )
+        self.has_headers = self._given(
+            "HasTraceHeaders", "ChromaOtelCollectionHeaders", _NO_HEADERS
+        )
+        instance_type = self._text("InstanceType")
+        self.is_arm = self._condition(
+            "IsArm",
+            _any(
+                cdk.Fn.condition_not(
+                    # Without the mark it would be another text, where it is in it.
+                    cdk.Fn.condition_equals(
+                        cdk.Fn.join("", cdk.Fn.split(mark, instance_type)), instance_type
+                    )
+                )
+                for mark in instance.GRAVITON_MARKS
+            ),
+        )
+
+    def _text(self, parameter: str) -> str:
+        return self._parameters[parameter].value_as_string
+
+    def _if_given(self, condition: cdk.CfnCondition, parameter: str, otherwise: str) -> str:
+        return _either(condition, self._text(parameter), otherwise)
+
+    def _rule(
+        self,
+        name: str,
+        given: str,
+        *needed: str,
+        empty: Iterable[str] = ("",),
+        values: Iterable[str] = (),
+    ) -> None:
+        """A parameter needs others: any value of theirs, or one of these."""
+        wanted, meant = list(values), "needed too"
+        if wanted:
+            meant = f"needed too, as {' or '.join(wanted)}"
+        cdk.CfnRule(
+            self,
+            name,
+            rule_condition=cdk.Fn.condition_not(self._is_one_of(given, empty)),
+            assertions=[
+                cdk.CfnRuleAssertion(
+                    assert_=(
+                        cdk.Fn.condition_contains(wanted, self._text(other))
+                        if wanted
+                        else cdk.Fn.condition_not(self._is_one_of(other, [""]))
+                    ),
+                    assert_description=f"{given} is given: {other} is {meant}",
+                )
+                for other in needed
+            ],
+        )
+
+    def _add_rules(self) -> None:
+        provider, credentials = "ChromaServerAuthProvider", "ChromaServerAuthCredentials"
+        self._rule("AProviderNeedsCredentials", provider, credentials)
+        self._rule("CredentialsNeedAProvider", credentials, provider)
+        self._rule(
+            "ATokenHeaderNeedsAToken",
+            "ChromaAuthTokenTransportHeader",
+            provider,
+            values=auth.TOKEN_CLASSES,
+        )
+        self._rule(
+            "TraceHeadersNeedACollector",
+            "ChromaOtelCollectionHeaders",
+            "ChromaOtelCollectionEndpoint",
+            empty=_NO_HEADERS,
+        )
+        place = ("VpcId", "SubnetId", "AvailabilityZone")
+        self._rule("AVpcNeedsItsSubnet", *place)
+        self._rule("ASubnetNeedsItsVpc", "SubnetId", "VpcId", "AvailabilityZone")
+        self._rule("AZoneNeedsItsVpc", "AvailabilityZone", "VpcId", "SubnetId")
+
+    def _add_server(self) -> None:
+        vpc, zone = self._network()
+        empty, restored = self._volumes(zone)
+        self.server = ChromaServer(
+            self,
+            "Chroma",
+            vpc=vpc,
+            instance_type=ec2.InstanceType(self._text("InstanceType")),
+            machine_image=self._machine_image(),
+            key_pair=ec2.KeyPair.from_key_pair_name(
+                self,
+                "KeyPair",
+                self._if_given(self.has_key_name, "KeyName", cdk.Aws.NO_VALUE),
+            ),
+            version=ChromaVersion.of(self._text("ChromaVersion")),
+            volume=ec2.Volume.from_volume_attributes(
+                self,
+                "Volume",
+                volume_id=_either(self.has_snapshot, restored.volume_id, empty.volume_id),
+                availability_zone=zone,
+            ),
+            auth=_ParameterAuth(
+                AuthMode.TOKEN,
+                provider_given=self.has_auth,
+                is_basic=self.is_basic,
+                is_x_chroma_token=self.is_x_chroma_token,
+                credentials=self._parameters["ChromaServerAuthCredentials"],
+            ),
+            tracing=_ParameterTracing(
+                endpoint=self._text("ChromaOtelCollectionEndpoint"),
+                service_name=self._text("ChromaOtelServiceName"),
+                granularity=self._text("ChromaOtelGranularity"),
+                headers_given=self.has_headers,
+                header_text=self._parameters["ChromaOtelCollectionHeaders"],
+            ),
+        )
+        storage.DailyBackup(
+            self.server, volumes=[empty, restored], retention=storage.DEFAULT_BACKUP_RETENTION
+        )
+        self.server.connections.allow_default_port_from(
+            ec2.Peer.ipv4(self._text("AllowedCidr")), "Clients of Chroma"
+        )
+
+    def _network(self) -> tuple[ec2.IVpc, str]:
+        """The VPC that is given, or one of the stack's own; and the zone of the subnet."""
+        own = network.DefaultVpc(self, "Vpc")
+        cdk.Tags.of(own).add("Name", cdk.Fn.sub("${AWS::StackName}/Vpc"), priority=150)
+        _under(self.has_no_vpc, own)
+        [subnet] = own.public_subnets
+        zone = self._if_given(self.has_vpc, "AvailabilityZone", subnet.availability_zone)
+        # The group has to come after the route and to go before the gateway; it cannot depend
+        # on a conditional resource but by a reference, which this selection is.
+        route = subnet.node.find_child("DefaultRoute")
+        assert isinstance(route, ec2.CfnRoute)
+        subnet_id = cdk.Fn.select(0, [subnet.subnet_id, route.ref])
+        vpc = ec2.Vpc.from_vpc_attributes(
+            self,
+            "Network",
+            vpc_id=self._if_given(self.has_vpc, "VpcId", own.vpc_id),
+            availability_zones=[zone],
+            public_subnet_ids=[self._if_given(self.has_vpc, "SubnetId", subnet_id)],
+        )
+        return vpc, zone
+
+    def _machine_image(self) -> MachineImageId:
+        current = _either(
+            self.is_arm,
+            str(MachineImageId.amazon_linux(ec2.InstanceArchitecture.ARM_64)),
+            str(MachineImageId.amazon_linux(ec2.InstanceArchitecture.X86_64)),
+        )
+        return MachineImageId(self._if_given(self.has_image_id, "ImageId", current))
+
+    def _volumes(self, zone: str) -> tuple[storage.DataVolume, storage.DataVolume]:
+        """Two volumes, of which the parameters choose one: CloudFormation cannot change a
+        volume's snapshot, and the old data must not go before the new volume is in use."""
+        volumes = {}
+        for name, condition, snapshot_id in (
+            ("Empty", self.has_no_snapshot, None),
+            ("Restored", self.has_snapshot, self._text("SnapshotId")),
+        ):
+            scope = Construct(self, name)
+            volumes[name] = storage.DataVolume(
+                scope,
+                construct_id="Volume",
+                availability_zone=zone,
+                size=cdk.Size.gibibytes(self._parameters["VolumeSize"].value_as_number),
+                snapshot_id=snapshot_id,
+                encryption_key=None,
+                removal_policy=cdk.RemovalPolicy.SNAPSHOT,
+            )
+            cdk.Tags.of(scope).add("Name", cdk.Fn.sub("${AWS::StackName}/Chroma"), priority=150)
+            _under(condition, volumes[name])
+        return volumes["Empty"], volumes["Restored"]
+
+    def _add_outputs(self) -> None:
+        for name, output in outputs_of(self.server).items():
+            cdk.CfnOutput(
+                self,
+                name,
+                description=output.description,
+                value=output.value,
+                condition=self.has_auth if name == "CredentialCommand" else None,
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ParameterAuth(ChromaAuth):
+    """Authentication that the template's parameters decide."""
+
+    provider_given: cdk.CfnCondition
+    is_basic: cdk.CfnCondition
+    is_x_chroma_token: cdk.CfnCondition
+    credentials: cdk.CfnParameter
+
+    def _bind(self, scope: Construct, role: iam.Role) -> AuthBinding:
+        secret, arn = _conditional_secret(
+            scope,
+            "Credential",
+            "Credential of the Chroma server",
+            self.provider_given,
+            self.credentials,
+            role,
+        )
+        basic_or_token = _either(self.is_basic, "basic", "token")
+        settings = auth.host_settings(
+            mode=_either(self.provider_given, basic_or_token, "none"),
+            token_header=_either(
+                self.is_x_chroma_token,
+                TokenHeader.X_CHROMA_TOKEN.value,
+                TokenHeader.AUTHORIZATION.value,
+            ),
+            secret_arn=arn,
+        )
+        return AuthBinding(secret, settings)
+
+    @property
+    def description(self) -> str:
+        bearer = ChromaAuth.token().description
+        other = ChromaAuth.token(token_header=TokenHeader.X_CHROMA_TOKEN).description
+        token = _either(self.is_x_chroma_token, other, bearer)
+        basic_or_token = _either(self.is_basic, ChromaAuth.basic().description, token)
+        return _either(self.provider_given, basic_or_token, ChromaAuth.none().description)
+
+
+class _ParameterTracing(tracing.ChromaTracing):
+    """Tracing that the template's parameters decide."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        service_name: str,
+        granularity: str,
+        headers_given: cdk.CfnCondition,
+        header_text: cdk.CfnParameter,
+    ) -> None:
+        super().__init__(endpoint=endpoint, service_name=service_name, granularity=granularity)
+        self._headers_given = headers_given
+        self._header_text = header_text
+
+    def _bind(self, scope: Construct, role: iam.Role) -> dict[str, str]:
+        _, secret_arn = _conditional_secret(
+            scope,
+            "TraceHeaders",
+            "Headers that the Chroma server's traces are sent with",
+            self._headers_given,
+            self._header_text,
+            role,
+        )
+        return tracing.host_settings(
+            endpoint=self.endpoint,
+            service_name=self.service_name,
+            headers_secret=secret_arn,
+            granularity=self.granularity,
+        )
+
+
+def _conditional_secret(
+    scope: Construct,
+    name: str,
+    description: str,
+    given: cdk.CfnCondition,
+    value: cdk.CfnParameter,
+    role: iam.Role,
+) -> tuple[secretsmanager.Secret, str]:
+    """A parameter's value as a secret that the role may read, where the value is given; and
+    its ARN, empty where it is not, for the instance."""
+    secret = secretsmanager.Secret(
+        scope,
+        name,
+        description=description,
+        secret_string_value=cdk.SecretValue.cfn_parameter(value),
+    )
+    policy = iam.Policy(
+        scope,
+        f"{name}Policy",
+        roles=[role],
+        statements=[
+            iam.PolicyStatement(
+                actions=["secretsmanager:GetSecretValue"], resources=[secret.secret_arn]
+            )
+        ],
+    )
+    _under(given, secret)
+    _under(given, policy)
+    # Selected beside the policy, so that no instance starts before it may read the secret.
+    policy_resource = policy.node.default_child
+    assert isinstance(policy_resource, iam.CfnPolicy)
+    arn = cdk.Fn.select(0, [secret.secret_arn, policy_resource.ref])
+    return secret, _either(given, arn, "")
+
+
+def _under(condition: cdk.CfnCondition, construct: IConstruct) -> None:
+    """Make everything in a construct only when the condition holds."""
+    for part in construct.node.find_all():
+        if isinstance(part, cdk.CfnResource):
+            part.cfn_options.condition = condition
+
+
+def _either(condition: cdk.CfnCondition, if_true: str, if_false: str) -> str:
+    return cdk.Fn.condition_if(condition.logical_id, if_true, if_false).to_string()
+
+
+def _any(expressions: Iterable[cdk.ICfnConditionExpression]) -> cdk.ICfnConditionExpression:
+    """One of any number of expressions; CloudFormation's own ``Or`` takes 2 to 10."""
+    found = list(expressions)
+    while len(found) > 1:
+        found = [
+            cdk.Fn.condition_or(*part) if len(part) > 1 else part[0]
+            for part in (found[start : start + 10] for start in range(0, len(found), 10))
+        ]
+    return found[0]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,188 @@
+"""What user data does first: fetch the program, verify and unpack it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from chroma_stack import program
+from tests.host.programs import HOST
+
+INSTANCE = "i-0123456789abcdef0"
+
+# What user data holds, with a call of AWS that the folder `answers` has the outcomes of, in their order:
+# the last one holds for good.
+SCRIPT = """\
+set -Eeuo pipefail
+. "$HOST/common"
+. "$HOST/fetch-program"
+sleep() { SECONDS=$((SECONDS + $1)); }
+aws() {
+    echo "aws $*" >>"$CALLS"
+    [[ $2 == get-parameters ]] || return 0
+    set -- "$ANSWERS"/*
+    cat "$1" >&"$([[ $1 == *.error ]] && echo 2 || echo 1)"
+    local code=0
+    [[ $1 != *.error ]] || code=254
+    (($# == 1)) || rm "$1"
+    return "$code"
+}
+fetch_program
+echo "handed over" >>"$CALLS"
+"""
+
+
+class Instance:
+    """An instance whose user data runs, below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.unpacked = root / "program"
+        self.answers = root / "answers"
+        for folder in (self.unpacked, self.answers):
+            folder.mkdir()
+        packed = program.archive()
+        text = base64.a85encode(packed).decode()
+        starts = range(0, len(text), 4096)
+        self.parameters = {
+            f"CFN-Program{number}-0123456789AB": text[start : start + 4096]
+            for number, start in enumerate(starts)
+        }
+        settings = {
+            "STACK": "Chroma",
+            "GROUP": "Group",
+            "REGION": "eu-west-1",
+            "PROGRAM": " ".join(self.parameters),
+            "PROGRAM_SHA256": hashlib.sha256(packed).hexdigest(),
+        }
+        (root / "settings").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
+        (root / "instance-id").write_text(f"{INSTANCE}\n")
+
+    def answer(self, parameters: dict[str, str], number: int = 9) -> None:
+        """What Systems Manager answers, after those with lower numbers."""
+        (self.answers / str(number)).write_text(json.dumps([list(it) for it in parameters.items()]))
+
+    def refuse(self, error: str, number: int = 9) -> None:
+        """What it says when it refuses."""
+        (self.answers / f"{number}.error").write_text(f"{error}\n")
+
+    def run(self) -> str:
+        """What is said."""
+        done = subprocess.run(
+            ["bash", "-c", SCRIPT],
+            env={
+                "PATH": "/usr/bin:/bin",
+                "HOST": str(HOST),
+                "SETTINGS": f"{self.root}/settings",
+                "INSTANCE_ID_FILE": f"{self.root}/instance-id",
+                "PROGRAM_FOLDER": str(self.unpacked),
+                "CALLS": f"{self.root}/calls",
+                "ANSWERS": str(self.answers),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+        )
+        self.calls = (self.root / "calls").read_text().splitlines()
+        return done.stdout
+
+    @property
+    def failure(self) -> str:
+        """The reason in the stack's events; another instance is asked for, and nothing unpacked."""
+        first, second, replaced = [it for it in self.calls if "get-parameters" not in it]
+        assert second.endswith(f"--status FAILURE --unique-id {INSTANCE}")
+        assert "set-instance-health" in replaced
+        assert list(self.unpacked.iterdir()) == []
+        reason = re.sub(".*--status FAILURE --unique-id ", "", first)
+        assert len(reason) <= 64
+        return reason
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Instance:
+    return Instance(tmp_path)
+
+
+def test_every_file_of_the_program_is_unpacked(instance: Instance) -> None:
+    instance.answer(instance.parameters)
+    said = instance.run()
+    assert instance.calls[-1] == "handed over", said
+    got = {file.name: file.read_text() for file in instance.unpacked.iterdir()}
+    assert got == {name: program.text(name) for name in program.FILES}
+
+
+def test_scripts_are_executable_and_nothing_else_is(instance: Instance) -> None:
+    instance.answer(instance.parameters)
+    instance.run()
+    for file in instance.unpacked.iterdir():
+        is_script = file.read_bytes().startswith(b"#!")
+        assert file.stat().st_mode & 0o777 == (0o755 if is_script else 0o644), file.name
+
+
+def test_the_order_in_which_parameters_are_answered_means_nothing(instance: Instance) -> None:
+    instance.answer(dict(reversed(instance.parameters.items())))
+    instance.run()
+    assert instance.calls[-1] == "handed over"
+
+
+def test_all_parameters_are_asked_for_at_once(instance: Instance) -> None:
+    instance.answer(instance.parameters)
+    instance.run()
+    [call] = [it for it in instance.calls if "get-parameters" in it]
+    assert f"--names {' '.join(instance.parameters)} " in call
+
+
+def test_a_permission_that_comes_late_is_waited_for(instance: Instance) -> None:
+    """IAM is eventually consistent."""
+    for number in (1, 2):
+        instance.refuse("An error occurred (AccessDeniedException)", number)
+    instance.answer(instance.parameters)
+    said = instance.run()
+    assert instance.calls[-1] == "handed over"
+    assert said.count("retrying after: An error occurred (AccessDeniedException)") == 1
+
+
+def test_a_parameter_that_comes_late_is_waited_for(instance: Instance) -> None:
+    first, *_ = instance.parameters.items()
+    instance.answer(dict([first]), 1)
+    instance.answer(instance.parameters)
+    instance.run()
+    assert instance.calls[-1] == "handed over"
+
+
+def test_a_fetch_that_goes_on_failing_is_reported(instance: Instance) -> None:
+    instance.refuse("An error occurred (AccessDeniedException)")
+    said = instance.run()
+    assert instance.failure == "program not fetched from Parameter Store"
+    assert "the last error was: An error occurred (AccessDeniedException)" in said
+    assert len([it for it in instance.calls if "get-parameters" in it]) > 10
+
+
+def test_a_missing_endpoint_is_named(instance: Instance) -> None:
+    instance.refuse('Connect timeout on endpoint URL: "https://ssm.eu-west-1.amazonaws.com/"')
+    said = instance.run()
+    assert instance.failure == "no way to ssm.eu-west-1.amazonaws.com"
+    assert "VPC endpoint" in said
+
+
+@pytest.mark.parametrize("change", ["missing", "changed", "shortened"])
+def test_a_program_that_is_not_the_one_deployed_never_runs(instance: Instance, change: str) -> None:
+    name = list(instance.parameters)[-1]
+    value = instance.parameters[name]
+    match change:
+        case "missing":
+            del instance.parameters[name]
+        case "changed":
+            instance.parameters[name] = value[::-1]
+        case "shortened":
+            instance.parameters[name] = value[:-5]
+    instance.answer(instance.parameters)
+    instance.run()
+    assert instance.failure == "program in Parameter Store is not the one deployed"

@@ -1,0 +1,121 @@
+"""The program of the instance on its way: an update, its rollback, and a fetch that fails.
+
+CloudFormation makes a new program's parameters before it replaces the instance, and deletes the
+previous ones after that.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chroma_stack import program
+from tests.cloud.cdk import PROJECT, Cdk
+from tests.cloud.moto_server import MotoServer
+from tests.host.programs import wait_until
+
+from .rig import Machine, Rig
+from .server import Server
+
+STACK = {"stackName": "Program"}
+MARK = "/run/another-program"
+
+
+def signals(rig: Rig, machine: Machine) -> list[tuple[str, str]]:
+    return [
+        (signal.status, signal.unique_id)
+        for signal in rig.aws.signals
+        if signal.access_key == machine.access_key
+    ]
+
+
+@pytest.fixture(scope="module")
+def server(rig: Rig, account: MotoServer, cdk: Cdk) -> Iterator[Server]:
+    cdk.deploy(STACK)
+    server = Server(rig, account, "Program")
+    machine = server.boot()
+    assert machine.wait_for_signal().status == "SUCCESS", machine.console[-6000:]
+    server.use_with_token(batches=2)
+    yield server
+    server.machine.terminate()
+
+
+def test_an_update_of_the_program_reaches_the_next_instance(
+    account: MotoServer, server: Server, cdk: Cdk
+) -> None:
+    assert server.machine.run(f"test -e {MARK}").returncode == 1
+    old = server.settings["PROGRAM"]
+    for name, copy in (("app.py", shutil.copy), ("chroma_stack", shutil.copytree)):
+        (cdk.directory / name).unlink()  # a link to the project's
+        copy(PROJECT / name, cdk.directory / name)
+    with (cdk.directory / "chroma_stack" / "host" / "credential").open("a") as script:
+        script.write(f"touch {MARK}\n")
+    server.machine.terminate()
+    cdk.deploy(STACK)
+    server.take_user_data()
+    assert server.settings["PROGRAM"] != old
+    machine = server.boot()
+    assert machine.wait_for_signal().status == "SUCCESS", machine.console[-6000:]
+    assert machine.run(f"test -e {MARK}").returncode == 0
+    server.use_with_token()
+
+
+def test_a_rollback_finds_the_previous_program(
+    rig: Rig,
+    account: MotoServer,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next update fails on its instance. Its parameters are beside the present ones then."""
+    host = Path(shutil.copytree(PROJECT / "chroma_stack" / "host", tmp_path / "host"))
+    (host / "self-test").write_text("#!/bin/bash\necho 'self-test: a broken release' >&2\nexit 1\n")
+    monkeypatch.setattr(program, "_folder", lambda: host)
+    packed = program.archive()
+    text, names = base64.a85encode(packed).decode(), []
+    for number, start in enumerate(range(0, len(text), 4096)):
+        names.append(f"CFN-Broken{number}-0123456789AB")
+        account.client("ssm").put_parameter(
+            Name=names[-1], Value=text[start : start + 4096], Type="String"
+        )
+    user_data = server.user_data.replace(server.settings["PROGRAM"], " ".join(names))
+    user_data = user_data.replace(
+        server.settings["PROGRAM_SHA256"], hashlib.sha256(packed).hexdigest()
+    )
+    server.machine.terminate()
+    broken = server.boot(user_data)
+    broken.wait_for_signal()
+    reported = [("FAILURE", "self-test: a broken release"), ("FAILURE", broken.instance_id)]
+    assert signals(rig, broken) == reported
+    assert rig.aws.calls_of("AssociateAddress", broken.access_key) == []
+    broken.terminate()
+    machine = server.boot()
+    assert machine.wait_for_signal().status == "SUCCESS", machine.console[-6000:]
+    assert machine.run(f"test -e {MARK}").returncode == 0
+    server.use_with_token()
+    for name in names:
+        account.client("ssm").delete_parameter(Name=name)
+
+
+def test_a_fetch_that_fails_is_in_the_events_of_the_stack(rig: Rig, server: Server) -> None:
+    with rig.aws.refusing("GetParameters", "AccessDeniedException", "not authorized"):
+        machine = rig.launch(server.user_data)
+        try:
+            machine.wait_for_signal(700)
+            key = machine.access_key
+            wait_until(lambda: rig.aws.calls_of("SetInstanceHealth", key), "it asks", 90)
+        finally:
+            machine.terminate()
+    assert len(rig.aws.calls_of("GetParameters", key)) > 1
+    assert signals(rig, machine) == [
+        ("FAILURE", "program not fetched from Parameter Store"),
+        ("FAILURE", machine.instance_id),
+    ]
+    assert rig.aws.calls_of("AttachVolume", key) == []
+    assert re.search("retrying after: .*AccessDeniedException", machine.console)

@@ -1,0 +1,75 @@
+"""What the pages of the documentation take from the code.
+
+``make docs`` writes it; ``test_docs.py`` fails when that was forgotten.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from chroma_stack.context import SECTIONS
+from chroma_stack.settings import Setting
+from tests.unit import reference
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def settings_page(page: str) -> str:
+    """The page with a table of context keys for each section, and what only the template has."""
+    sections = [
+        f"## {section}\n\n" + _table("key", [(it.key, it) for it in settings if it.key])
+        for section, settings in SECTIONS.items()
+    ]
+    missing = [(it.parameter, it) for it in _settings() if not it.key]
+    sections.append("## Only in the published template\n\n" + _reasons("parameter", missing))
+    return _after_the_introduction(page, sections)
+
+
+def template_page(page: str) -> str:
+    """The page with the table of parameters, and what only the CDK has."""
+    given = [(it.parameter, it) for it in _settings() if it.parameter]
+    missing = [(it.key, it) for it in _settings() if not it.parameter]
+    page = _replaced(page, "| parameter | default | meaning |", _table("parameter", given))
+    return _replaced(page, "| only with the CDK | why |", _reasons("only with the CDK", missing))
+
+
+PAGES: Mapping[Path, Callable[[str], str]] = {
+    DOCS / "settings.md": settings_page,
+    DOCS / "template.md": template_page,
+    DOCS / "reference.md": lambda _: reference.page(),
+}
+
+
+def _settings() -> list[Setting]:
+    return [it for settings in SECTIONS.values() for it in settings]
+
+
+def _table(name: str, rows: Iterable[tuple[str, Setting]]) -> str:
+    lines = [f"| {name} | default | meaning |", "| --- | --- | --- |"]
+    for key, it in rows:
+        default = f"`{it.default}`" if it.default else it.without
+        lines.append(f"| `{key}` | {default} | {it.meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _reasons(name: str, rows: Iterable[tuple[str, Setting]]) -> str:
+    lines = [f"| {name} | why |", "| --- | --- |"]
+    return "\n".join([*lines, *(f"| `{key}` | {it.only} |" for key, it in rows)]) + "\n"
+
+
+def _after_the_introduction(page: str, sections: list[str]) -> str:
+    return "\n".join([page.partition("\n## ")[0].rstrip() + "\n", *sections])
+
+
+def _replaced(page: str, head: str, table: str) -> str:
+    """The page with a table in place of the one that begins with the same line."""
+    pattern = re.compile(rf"(?m)^{re.escape(head)}\n(\|.*\n)*")
+    assert len(pattern.findall(page)) == 1, head
+    return pattern.sub(lambda _: table, page)
+
+
+if __name__ == "__main__":
+    for file, written in PAGES.items():
+        file.write_text(written(file.read_text()))
