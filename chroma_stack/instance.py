@@ -43,6 +43,10 @@ _TYPE_ALLOWED = (
 )
 
 _ROOT_DEVICE = "/dev/xvda"
+_ROOT_SIZE = "[1-9][0-9]{0,3}|1[0-5][0-9]{3}|16[0-2][0-9]{2}|163[0-7][0-9]|1638[0-4]"
+_ROOT_ALLOWED = "a whole number of GiB from 1 to 16384"
+"""What EC2 launches an instance with:
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/volume_limits.html"""
 
 
 @jsii.implements(ec2.IMachineImage)
@@ -95,6 +99,11 @@ class MachineImageId:
 
 _IMAGE_ALLOWED = "an id such as ami-0123456789abcdef0"
 
+
+def _root_gibibytes(text: str) -> int:
+    return int(matching("root_volume_size", text, _ROOT_SIZE, _ROOT_ALLOWED))
+
+
 SETTINGS = (
     Setting(
         key="instanceType",
@@ -116,14 +125,24 @@ SETTINGS = (
         allowed="the name of an EC2 key pair",
     ),
     Setting(
+        key="imageId",
         parameter="ImageId",
-        only="The construct has `machine_image`.",
         option="machine_image",
         meaning="Id of an Amazon Linux 2023 AMI.",
         without="the current Amazon Linux 2023, looked up at each launch",
         pattern=resource_id("ami"),
         allowed=_IMAGE_ALLOWED,
         parse=MachineImageId.of,
+    ),
+    Setting(
+        key="rootVolumeSize",
+        parameter="RootVolumeSize",
+        option="root_volume_size",
+        meaning="Size of the root volume in GiB, at least that of the AMI.",
+        without="that of the AMI",
+        pattern=_ROOT_SIZE,
+        allowed=_ROOT_ALLOWED,
+        parse=lambda text: cdk.Size.gibibytes(_root_gibibytes(text)),
     ),
 )
 
@@ -243,6 +262,7 @@ class InstanceTemplate(ec2.LaunchTemplate):
         key_pair: ec2.IKeyPair | None,
         role: InstanceRole,
         security_groups: Sequence[ec2.ISecurityGroup],
+        root_volume_size: cdk.Size | None,
         user_data: ec2.UserData,
         public: bool,
     ) -> None:
@@ -270,14 +290,28 @@ class InstanceTemplate(ec2.LaunchTemplate):
                 ec2.BlockDevice(
                     device_name=_ROOT_DEVICE,
                     volume=ec2.BlockDeviceVolume.ebs(
-                        8, encrypted=True, volume_type=ec2.EbsDeviceVolumeType.GP3
+                        1, encrypted=True, volume_type=ec2.EbsDeviceVolumeType.GP3
                     ),
                 )
             ],
         )
+        self._set_root_volume_size(root_volume_size)
         for group in security_groups[1:]:
             self.add_security_group(group)
         role.mark_as_own(self)
+
+    def _set_root_volume_size(self, size: cdk.Size | None) -> None:
+        """aws-cdk-lib wants a number; without one EC2 takes the size of the AMI's volume."""
+        template = self.node.default_child
+        assert isinstance(template, ec2.CfnLaunchTemplate)
+        path = "LaunchTemplateData.BlockDeviceMappings.0.Ebs.VolumeSize"
+        if size is None:
+            template.add_property_deletion_override(path)
+        elif size.is_unresolved():
+            template.add_property_override(path, size.to_gibibytes())
+        else:
+            gibibytes = _root_gibibytes(str(int(size.to_gibibytes())))
+            template.add_property_override(path, gibibytes)
 
 
 class SingletonGroup(autoscaling.AutoScalingGroup):

@@ -138,6 +138,7 @@ class PublishedTemplate(cdk.Stack):
     def _add_conditions(self) -> None:
         self.has_key_name = self._given("HasKeyName", "KeyName")
         self.has_image_id = self._given("HasImageId", "ImageId")
+        self.has_root_volume_size = self._given("HasRootVolumeSize", "RootVolumeSize")
         self.has_snapshot = self._given("HasSnapshot", "SnapshotId")
         self.has_no_snapshot = self._condition("HasNoSnapshot", self._is_one_of("SnapshotId", [""]))
         self.has_vpc = self._given("HasVpc", "VpcId")
@@ -232,6 +233,7 @@ class PublishedTemplate(cdk.Stack):
             vpc=vpc,
             instance_type=ec2.InstanceType(self._text("InstanceType")),
             machine_image=self._machine_image(),
+            root_volume_size=self._root_volume_size(),
             key_pair=ec2.KeyPair.from_key_pair_name(
                 self,
                 "KeyPair",
@@ -294,6 +296,12 @@ class PublishedTemplate(cdk.Stack):
             str(MachineImageId.amazon_linux(ec2.InstanceArchitecture.X86_64)),
         )
         return MachineImageId(self._if_given(self.has_image_id, "ImageId", current))
+
+    def _root_volume_size(self) -> cdk.Size:
+        size = cdk.Fn.condition_if(
+            self.has_root_volume_size.logical_id, self._text("RootVolumeSize"), cdk.Aws.NO_VALUE
+        )
+        return cdk.Size.gibibytes(cdk.Token.as_number(size))
 
     def _volumes(self, zone: str) -> tuple[storage.DataVolume, storage.DataVolume]:
         """Two volumes, of which the parameters choose one: CloudFormation cannot change a

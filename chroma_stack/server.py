@@ -67,6 +67,10 @@ class ChromaServerOptions(TypedDict, total=False):
     """An AMI that behaves like Amazon Linux 2023, with the root device ``/dev/xvda``. Default:
     the current Amazon Linux 2023, looked up each time an instance is launched."""
 
+    root_volume_size: cdk.Size
+    """Size of the instance's root volume, at least that of the AMI. It is encrypted. Default:
+    that of the AMI."""
+
     key_pair: ec2.IKeyPair
     """An EC2 key pair for SSH. No port is opened for it. Default: none; Session Manager works
     without."""
@@ -423,6 +427,7 @@ class ChromaServer(IChromaServer):
             self,
             instance_type=options.get("instance_type", DEFAULT_INSTANCE_TYPE),
             machine_image=options.get("machine_image"),
+            root_volume_size=options.get("root_volume_size"),
             key_pair=options.get("key_pair"),
             role=self._role,
             security_groups=security_groups,

@@ -40,6 +40,10 @@ ROOT_DEVICE = "/dev/xvda"
 """Where Amazon Linux 2023 has its root disk."""
 
 
+AMI_GIB = 8
+"""The size of its root volume."""
+
+
 LARGEST_PARAMETER = 4096
 
 
@@ -53,6 +57,7 @@ def install() -> None:
     models.CloudFormationBackend.validate_template = _validate  # type: ignore[method-assign]
     models.ChangeSet.apply = _apply  # type: ignore[method-assign]
     Instance.terminate = _terminate  # type: ignore[method-assign]
+    Instance.add_block_device = _add_block_device  # type: ignore[method-assign]
     FakeAutoScalingGroup.image_id = property(_launched_image)  # type: ignore[assignment]
     ElasticAddress.has_cfn_attr = classmethod(_has_address_attribute)  # type: ignore[assignment,method-assign]
     ElasticAddress.get_cfn_attribute = _address_attribute  # type: ignore[method-assign]
@@ -105,6 +110,14 @@ def _terminate(self: Instance) -> Any:
         self.block_device_mapping[ROOT_DEVICE].delete_on_termination = True
     self.nics[0].delete_on_termination = True
     return _moto_terminate(self)
+
+
+_moto_add_block_device = Instance.add_block_device
+
+
+def _add_block_device(self: Instance, size: int | None, *options: Any, **more: Any) -> None:
+    """Adds a disk; without a size of its own it is as large as the AMI's, which moto wants to be told."""
+    _moto_add_block_device(self, size or AMI_GIB, *options, **more)
 
 
 def _has_address_attribute(cls: type[ElasticAddress], attr: str) -> bool:

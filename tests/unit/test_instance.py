@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from aws_cdk import aws_ec2 as ec2
 
 from chroma_stack.instance import GRAVITON_MARKS, architecture
@@ -57,6 +58,20 @@ def test_metadata_is_version_2_only_and_does_not_reach_into_a_container() -> Non
 def test_the_root_disk_is_encrypted() -> None:
     [disk] = launch(template())["BlockDeviceMappings"]
     assert disk["Ebs"]["Encrypted"] is True
+
+
+def test_the_root_volume_has_the_size_of_the_ami_unless_told_otherwise() -> None:
+    [disk] = launch(template())["BlockDeviceMappings"]
+    assert disk == {"DeviceName": "/dev/xvda", "Ebs": {"Encrypted": True, "VolumeType": "gp3"}}
+    [larger] = launch(template(rootVolumeSize="20"))["BlockDeviceMappings"]
+    assert larger["Ebs"] == disk["Ebs"] | {"VolumeSize": 20}
+
+
+@pytest.mark.parametrize("instance_type", ["t3.small", "t4g.small"])
+def test_an_ami_is_pinned_for_every_architecture(instance_type: str) -> None:
+    image = "ami-0123456789abcdef0"
+    made = launch(template(imageId=image, instanceType=instance_type))
+    assert made["ImageId"] == image
 
 
 def test_the_instance_has_a_way_out_before_it_takes_its_address() -> None:

@@ -40,6 +40,7 @@ their defaults: ``deployments/aws/chroma.cf.json`` of chroma-core/chroma."""
 
 OURS = {
     "ImageId": "",
+    "RootVolumeSize": "",
     "VolumeSize": 24,
     "SnapshotId": "",
     "AllowedCidr": "0.0.0.0/0",
@@ -60,6 +61,10 @@ NETWORK = {
 
 SAME: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "as it is": ({}, {"auth": "none"}),
+    "an AMI of the user's own": (
+        {"ImageId": "ami-0123456789abcdef0", "RootVolumeSize": "20"},
+        {"imageId": "ami-0123456789abcdef0", "rootVolumeSize": "20", "auth": "none"},
+    ),
     "token": (
         {"ChromaServerAuthProvider": TOKEN, "ChromaServerAuthCredentials": "secret"},
         {"auth": "token"},
@@ -181,6 +186,8 @@ def test_a_resource_is_the_same_both_ways(
 
 def test_the_instance_is_launched_in_the_same_way(both_ways: tuple[Template, ...]) -> None:
     ours, by_cdk = (synthesis.launch(it) for it in both_ways)
+    # CloudFormation takes a number as text, too.
+    ours, by_cdk = (json.loads(json.dumps(it), parse_int=str) for it in (ours, by_cdk))
     assert ours | {"UserData": ""} == by_cdk | {"UserData": ""}
 
 
@@ -316,6 +323,9 @@ def test_what_is_documented_is_accepted(
         ({"ChromaVersion": "1.5.9\nAUTH=none"}, "a release number"),
         ({"KeyName": "two\nlines"}, "EC2 key pair"),
         ({"ImageId": "al2023"}, "such as ami-"),
+        ({"RootVolumeSize": "0"}, "from 1 to 16384"),
+        ({"RootVolumeSize": "16385"}, "from 1 to 16384"),
+        ({"RootVolumeSize": "20GB"}, "from 1 to 16384"),
         ({"VolumeSize": "0"}, "GiB"),
         ({"VolumeSize": "65537"}, "GiB"),
         ({"SnapshotId": "vol-0123456789abcdef0"}, "such as snap-"),

@@ -104,6 +104,7 @@ def test_two_servers_fit_in_one_stack() -> None:
     ("name", "value"),
     [
         ("instance_type", ec2.InstanceType("t3.micro")),
+        ("root_volume_size", cdk.Size.gibibytes(0)),
         ("volume_size", cdk.Size.gibibytes(0)),
         ("volume_size", cdk.Size.tebibytes(65)),
         ("snapshot_id", "snap-1"),
