@@ -39,6 +39,9 @@ class Setting:
     meaning: str
     """A sentence for the documentation."""
 
+    note: str = ""
+    """A further sentence, about the context key only."""
+
     default: str = ""
     """The value when it is left out; empty for none."""
 

@@ -215,8 +215,8 @@ SETTINGS = (
         parameter="ChromaOtelCollectionHeaders",
         option="tracing",
         field="headers",
-        meaning='Headers for the collector: {"name": "value"} or name=value,name2=value2. With '
-        "the CDK they are in the template; better is `otelHeadersSecretArn`.",
+        meaning='Headers for the collector: {"name": "value"} or name=value,name2=value2.',
+        note="They are in the template; better is `otelHeadersSecretArn`.",
         default="{}",
         pattern=r"(?=[ -~]*$)(|\{.*\}|[^=,]+=[^,]*(,[^=,]+=[^,]*)*)",
         allowed='headers such as {"x-honeycomb-team": "abc"} or x-honeycomb-team=abc',

@@ -19,7 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def settings_page(page: str) -> str:
     """The page with a table of context keys for each section, and what only the template has."""
     sections = [
-        f"## {section}\n\n" + _table("key", [(it.key, it) for it in settings if it.key])
+        f"## {section}\n\n" + _table("key", [(it.key, it) for it in settings if it.key], notes=True)
         for section, settings in SECTIONS.items()
     ]
     missing = [(it.parameter, it) for it in _settings() if not it.key]
@@ -46,11 +46,12 @@ def _settings() -> list[Setting]:
     return [it for settings in SECTIONS.values() for it in settings]
 
 
-def _table(name: str, rows: Iterable[tuple[str, Setting]]) -> str:
+def _table(name: str, rows: Iterable[tuple[str, Setting]], notes: bool = False) -> str:
     lines = [f"| {name} | default | meaning |", "| --- | --- | --- |"]
     for key, it in rows:
         default = f"`{it.default}`" if it.default else it.without
-        lines.append(f"| `{key}` | {default} | {it.meaning} |")
+        meaning = f"{it.meaning} {it.note}".rstrip() if notes else it.meaning
+        lines.append(f"| `{key}` | {default} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
