@@ -1,7 +1,7 @@
 """The commands in the READMEs of `examples`, by the real command line against a moto server.
 
 That is `cdk synth`, `cdk bootstrap` and `cdk deploy`, with the function's code and the templates
-going through the bucket that `bootstrap` makes. It stops where moto does: no machine boots, no
+going through the bucket that `bootstrap` makes. It stops where moto does: no instance boots, no
 function is called and no task runs; nor is anything removed, for which `moto_handlers` would need
 to know how each resource goes. `tests/host` runs the function's code and the service's.
 """

@@ -44,8 +44,8 @@ def bedrock() -> Iterator[Bedrock]:
     bedrock.close()
 
 
-class Machine:
-    """A proxy whose credential is in Secrets Manager, as on the machine."""
+class Instance:
+    """A proxy whose credential is in Secrets Manager, as on the instance."""
 
     def __init__(self, aws: MotoServer, proxy: Proxy) -> None:
         self.proxy = proxy
@@ -63,30 +63,30 @@ class Machine:
         self._secrets.put_secret_value(SecretId=self.secret, SecretString=value)
 
     def take_up(self) -> None:
-        """What the machine does every minute."""
+        """What the instance does every minute."""
         taken = run(self.proxy, "credential")
         assert taken.returncode == 0, taken.stderr
 
 
 @pytest.fixture(scope="module")
-def machine(aws: MotoServer, chroma: ChromaServer, make_proxy: Callable[..., Proxy]) -> Machine:
-    return Machine(aws, make_proxy(chroma.address))
+def instance(aws: MotoServer, chroma: ChromaServer, make_proxy: Callable[..., Proxy]) -> Instance:
+    return Instance(aws, make_proxy(chroma.address))
 
 
 @pytest.fixture
-def changed(aws: MotoServer, chroma: ChromaServer, make_proxy: Callable[..., Proxy]) -> Machine:
+def changed(aws: MotoServer, chroma: ChromaServer, make_proxy: Callable[..., Proxy]) -> Instance:
     """One of the test's own, for another credential."""
-    return Machine(aws, make_proxy(chroma.address))
+    return Instance(aws, make_proxy(chroma.address))
 
 
 @pytest.fixture
 def start(
-    aws: MotoServer, bedrock: Bedrock, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    aws: MotoServer, bedrock: Bedrock, instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., ModuleType]:
-    """Starts the function for a machine, with further variables."""
+    """Starts the function for an instance, with further variables."""
 
-    def start(machine: Machine = machine, **variables: str) -> ModuleType:
-        where = {"url": machine.proxy.url, "secret": machine.secret, **variables}
+    def start(instance: Instance = instance, **variables: str) -> ModuleType:
+        where = {"url": instance.proxy.url, "secret": instance.secret, **variables}
         return start_function(monkeypatch, aws, bedrock, **where)
 
     return start
@@ -142,7 +142,7 @@ def test_a_document_with_an_id_that_is_there_takes_its_place(
 
 
 def test_a_new_credential_is_taken_up_when_the_proxy_refuses_the_old_one(
-    start: Callable[..., ModuleType], changed: Machine, collection: str
+    start: Callable[..., ModuleType], changed: Instance, collection: str
 ) -> None:
     function = start(changed)
     function.handler({"add": DOCUMENTS, "collection": collection}, None)
@@ -155,7 +155,7 @@ def test_a_new_credential_is_taken_up_when_the_proxy_refuses_the_old_one(
 
 
 def test_a_credential_that_the_machine_has_not_taken_up_yet_stops_nobody(
-    start: Callable[..., ModuleType], changed: Machine, collection: str
+    start: Callable[..., ModuleType], changed: Instance, collection: str
 ) -> None:
     changed.rotate("value-1")
     added = start(changed).handler({"add": DOCUMENTS, "collection": collection}, None)
@@ -223,7 +223,7 @@ def test_a_slash_in_a_name_leads_nowhere_else(call: Callable[..., Any], collecti
 
 
 def test_a_wrong_credential_is_told_in_words(
-    start: Callable[..., ModuleType], changed: Machine, collection: str
+    start: Callable[..., ModuleType], changed: Instance, collection: str
 ) -> None:
     for value in ("wrong-1", "wrong-2"):
         changed.rotate(value)

@@ -258,10 +258,10 @@ TEAMS = json.loads((ROOT / "examples" / "several_servers" / "cdk.json").read_tex
 
 def test_each_team_has_one_server_of_its_size_by_its_name() -> None:
     volumes = all_of("several_servers", "AWS::EC2::Volume").values()
-    machines = all_of("several_servers", "AWS::EC2::LaunchTemplate").values()
+    templates = all_of("several_servers", "AWS::EC2::LaunchTemplate").values()
     groups = all_of("several_servers", "AWS::AutoScaling::AutoScalingGroup")
     assert len(TEAMS) >= 2
-    assert len(volumes) == len(machines) == len(groups) == len(TEAMS)
+    assert len(volumes) == len(templates) == len(groups) == len(TEAMS)
 
     def team(tags: list[dict[str, Any]]) -> str:
         [value] = [it["Value"] for it in tags if it["Key"] == "team"]
@@ -270,7 +270,7 @@ def test_each_team_has_one_server_of_its_size_by_its_name() -> None:
     assert {team(it["Tags"]): it["Size"] for it in volumes} == {
         name: wants["volumeSize"] for name, wants in TEAMS.items()
     }
-    data = [it["LaunchTemplateData"] for it in machines]
+    data = [it["LaunchTemplateData"] for it in templates]
     assert {team(it["TagSpecifications"][0]["Tags"]): it["InstanceType"] for it in data} == {
         name: wants["instanceType"] for name, wants in TEAMS.items()
     }
