@@ -225,6 +225,9 @@ class InstanceRole(iam.Role):
     def allow_for_own(self, action: str, service: str, resource: str) -> None:
         """Allow an action on those resources of a kind that carry this server's tag.
 
+        Each of these services knows the condition for these resources:
+        https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+
         :param action: such as ``ec2:AttachVolume``.
         :param service: of the resources' ARNs, such as ``ec2``.
         :param resource: of their ARNs, such as ``instance/*``.

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from chroma_stack import ChromaServerOptions, ChromaStackOptions
+from chroma_stack.container_network import DEFAULT_CONTAINER_CIDR
 from chroma_stack.context import SETTINGS
+from chroma_stack.instance import DEFAULT_INSTANCE_TYPE
+from chroma_stack.storage import DEFAULT_BACKUP_RETENTION, DEFAULT_VOLUME_SIZE
+from chroma_stack.version import DEFAULT_VERSION
 from tests.unit import pages, reference
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +41,27 @@ def test_every_parameter_that_may_be_left_out_says_what_it_is_then(name: referen
         for parameter in member.parameters:
             says = re.search(r"\bDefault\b.*: ", parameter.text) is not None
             assert says or not parameter.has_default, f"{member.name}: {parameter.name}"
+
+
+@pytest.mark.parametrize("options", [ChromaServerOptions, ChromaStackOptions])
+def test_every_option_says_what_holds_when_it_is_left_out(options: type) -> None:
+    [documented] = [it for it in reference.classes() if it.name == options.__name__]
+    assert documented.members
+    for member in documented.members:
+        assert re.search(r"\bDefault:\s.+\.$", member.text, re.DOTALL), member.name
+
+
+def test_the_defaults_in_words_are_those_of_the_code() -> None:
+    [options] = [it for it in reference.classes() if it.name == "ChromaServerOptions"]
+    texts = {member.name: member.text for member in options.members}
+    for name, default in {
+        "instance_type": f"``{DEFAULT_INSTANCE_TYPE.to_string()}``",
+        "version": str(DEFAULT_VERSION),
+        "container_cidr": f"``{DEFAULT_CONTAINER_CIDR}``",
+        "volume_size": f"{DEFAULT_VOLUME_SIZE.to_gibibytes()} GiB",
+        "backup_retention": f"{DEFAULT_BACKUP_RETENTION.to_days()} days",
+    }.items():
+        assert f"Default: {default}" in " ".join(texts[name].split()), name
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from aws_cdk import aws_ec2 as ec2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chroma_stack import SettingError, user_data
+from chroma_stack import ChromaStack, SettingError, user_data
 from tests.unit.construct import server_template
 from tests.unit.synthesis import template
 from tests.unit.synthesis import user_data as user_data_of
@@ -35,8 +35,10 @@ def written(script: str, root: Path) -> Path:
 
 
 def test_by_default_user_data_leaves_twelve_thousand_bytes_to_the_owner() -> None:
-    # Names and ids are longer here than on the way: `<ChromaVolume8FB4DF55>`.
-    assert len(user_data_of(template()).encode()) <= 4000
+    """However long the stack's name and the ids become."""
+    around = "cat >/opt/chroma/after <<'END_OF_AFTER'\n\nEND_OF_AFTER\n"
+    commands = ["#" * (user_data.USER_DATA_LIMIT - 4000 - len(around))]
+    ChromaStack(cdk.App(), user_data_after=commands)
 
 
 def test_it_fetches_the_program_and_hands_over_to_the_boot() -> None:
