@@ -44,11 +44,12 @@ FILES = (
     "otel.py",
     "proxy.cfg",
     "relay.cfg",
+    "run-commands",
     "self-test",
 )
 """What is unpacked into ``/opt/chroma``."""
 
-_IN_USER_DATA = ("common", "fetch-program")
+_FETCHER = "fetch-program"
 
 _PARAMETER_SIZE = 4096
 _MOST_PARAMETERS = 10
@@ -71,13 +72,12 @@ class Program(Construct):
         :param role: the role of the instance.
         :raises SettingError: when a file is not as the instance needs it.
         """
-        packed = archive()
-        self._sha256 = hashlib.sha256(packed).hexdigest()
-        super().__init__(scope, f"Program-{self._sha256[:8]}")
         # ASCII85, because a parameter must not hold two braces in a row, which other
         # encodings of this density use:
         # https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
-        text = base64.a85encode(packed).decode()
+        text = base64.a85encode(archive()).decode()
+        self._sha256 = hashlib.sha256(text.encode()).hexdigest()
+        super().__init__(scope, f"Program-{self._sha256[:8]}")
         parts = [
             text[start : start + _PARAMETER_SIZE] for start in range(0, len(text), _PARAMETER_SIZE)
         ]
@@ -109,9 +109,14 @@ class Program(Construct):
         }
 
 
-def fetcher() -> str:
-    """What fetches the program, for user data: without indentation, which means nothing there."""
-    return _INDENTATION.sub("", "".join(map(text, _IN_USER_DATA)))
+def fetcher(run_before: bool) -> str:
+    """The shell functions that fetch the program and, where asked for, run the owner's commands
+    before that: for user data, without indentation, which means nothing there.
+
+    :raises SettingError: when a file is not as the instance needs it.
+    """
+    files = ["common", *(["run-commands"] if run_before else []), _FETCHER]
+    return _INDENTATION.sub("", "".join(map(text, files)))
 
 
 def archive() -> bytes:
@@ -145,7 +150,7 @@ def text(name: str) -> str:
 
 
 def _refuse_strays() -> None:
-    known = {*FILES, *_IN_USER_DATA, "__pycache__"}
+    known = {*FILES, _FETCHER, "__pycache__"}
     for file in _folder().iterdir():
         if file.name not in known:
             raise SettingError(

@@ -1,8 +1,8 @@
 """The instance's user data: its settings, the owner's commands, and what fetches the program.
 
 User data is a short script. It writes the settings and the commands, as plain text in quoted
-heredocs, so that no shell ever evaluates a value, and runs ``host/fetch-program``, which it
-holds as text.
+heredocs, so that no shell ever evaluates a value, runs the commands that come first, and then
+``host/fetch-program``, which it holds as text.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def render(
     :param scope: the server; its stack knows how long references can become.
     :param settings: what the host files read from ``/etc/chroma/settings``. Values may be
         tokens; those that are empty are left out.
-    :param before: shell commands that ``boot`` begins with.
+    :param before: shell commands that the user data begins with.
     :param after: shell commands that ``boot`` ends with.
     :param environment: variables for these commands.
     :raises SettingError: when a name is no identifier in capitals, a value is not one
@@ -91,7 +91,9 @@ def render(
     script = "".join(
         ["set -Eeuo pipefail\nmkdir -p /etc/chroma /opt/chroma\n"]
         + [_file(path, content) for path, content in files.items() if content]
-        + [program.fetcher(), "fetch_program\nexec /opt/chroma/boot"]
+        + [program.fetcher(run_before=bool(files["/opt/chroma/before"]))]
+        + (["run_before\n"] if files["/opt/chroma/before"] else [])
+        + ["fetch_program\nexec /opt/chroma/boot"]
     )
     stack = cdk.Stack.of(scope)
     size = len(_FIRST_LINE.encode()) + _Lengths(stack).of(stack.resolve(script))

@@ -273,25 +273,13 @@ def test_an_endpoint_that_is_missing_is_what_the_stack_is_told(boot: Boot, verb:
     assert "VPC endpoint" in said
 
 
-def test_a_failed_command_of_the_owners_fails_the_boot_at_once(boot: Boot) -> None:
-    (boot.program / "before").write_text("echo one\ncat nothing | true\necho two\n")
-    said = boot.run()
-    assert boot.failure == "a command of user_data_before failed"
-    assert "one\n" in said
-    assert "two\n" not in said
-    assert not boot.called("^dnf")
-
-
-def test_the_owners_commands_run_before_and_after_with_their_environment(boot: Boot) -> None:
+def test_the_owners_last_commands_run_with_their_environment(boot: Boot) -> None:
     hostile = "$(touch x) `a` 'b' \"c\" \\ ; & é ="
     (boot.root / "environment").write_text(f"MINE={hostile}\nOTHER=two words\n")
-    for name in ("before", "after"):
-        (boot.program / name).write_text(f'printf "%s|%s|{name}\\n" "$MINE" "$OTHER" >>"$CALLS"\n')
+    (boot.program / "after").write_text('printf "%s|%s\\n" "$MINE" "$OTHER" >>"$CALLS"\n')
     boot.run()
-    calls = boot.called()
-    assert calls[0] == f"{hostile}|two words|before"
-    assert calls[-1] == f"{hostile}|two words|after"
-    assert "signal-resource" in "".join(calls[:-1])
+    assert boot.called()[-1] == f"{hostile}|two words"
+    assert "signal-resource" in "".join(boot.called()[:-1])
 
 
 def test_nothing_that_fails_after_success_ends_a_serving_instance(boot: Boot) -> None:

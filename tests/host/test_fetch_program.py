@@ -1,4 +1,4 @@
-"""What user data does first: fetch the program, verify and unpack it."""
+"""What user data does first: run the owner's commands, and fetch, verify and unpack the program."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ INSTANCE = "i-0123456789abcdef0"
 SCRIPT = """\
 set -Eeuo pipefail
 . "$HOST/common"
+. "$HOST/run-commands"
 . "$HOST/fetch-program"
 sleep() { SECONDS=$((SECONDS + $1)); }
 aws() {
@@ -33,6 +34,7 @@ aws() {
     (($# == 1)) || rm "$1"
     return "$code"
 }
+run_before
 fetch_program
 echo "handed over" >>"$CALLS"
 """
@@ -47,8 +49,7 @@ class Instance:
         self.answers = root / "answers"
         for folder in (self.unpacked, self.answers):
             folder.mkdir()
-        packed = program.archive()
-        text = base64.a85encode(packed).decode()
+        text = base64.a85encode(program.archive()).decode()
         starts = range(0, len(text), 4096)
         self.parameters = {
             f"CFN-Program{number}-0123456789AB": text[start : start + 4096]
@@ -59,7 +60,7 @@ class Instance:
             "GROUP": "Group",
             "REGION": "eu-west-1",
             "PROGRAM": " ".join(self.parameters),
-            "PROGRAM_SHA256": hashlib.sha256(packed).hexdigest(),
+            "PROGRAM_SHA256": hashlib.sha256(text.encode()).hexdigest(),
         }
         (root / "settings").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
         (root / "instance-id").write_text(f"{INSTANCE}\n")
@@ -82,6 +83,7 @@ class Instance:
                 "SETTINGS": f"{self.root}/settings",
                 "INSTANCE_ID_FILE": f"{self.root}/instance-id",
                 "PROGRAM_FOLDER": str(self.unpacked),
+                "CONFIGURATION": str(self.root),
                 "CALLS": f"{self.root}/calls",
                 "ANSWERS": str(self.answers),
             },
@@ -108,6 +110,30 @@ class Instance:
 @pytest.fixture
 def instance(tmp_path: Path) -> Instance:
     return Instance(tmp_path)
+
+
+def test_the_owners_first_commands_run_before_the_fetch_with_their_environment(
+    instance: Instance,
+) -> None:
+    hostile = "$(touch x) `a` 'b' \"c\" \\ ; & é ="
+    (instance.root / "environment").write_text(f"MINE={hostile}\nOTHER=two words\n")
+    (instance.unpacked / "before").write_text('printf "%s|%s\\n" "$MINE" "$OTHER" >>"$CALLS"\n')
+    instance.answer(instance.parameters)
+    instance.run()
+    assert instance.calls[0] == f"{hostile}|two words"
+    assert "get-parameters" in instance.calls[1]
+
+
+def test_a_failed_command_of_the_owners_fails_the_boot_at_once(instance: Instance) -> None:
+    before = instance.unpacked / "before"
+    before.write_text("echo one\ncat nothing | true\necho two\n")
+    instance.answer(instance.parameters)
+    said = instance.run()
+    before.unlink()
+    assert instance.failure == "a command of user_data_before failed"
+    assert "one\n" in said
+    assert "two\n" not in said
+    assert not [it for it in instance.calls if "get-parameters" in it]
 
 
 def test_every_file_of_the_program_is_unpacked(instance: Instance) -> None:

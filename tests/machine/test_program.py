@@ -76,8 +76,7 @@ def test_a_rollback_finds_the_previous_program(
     host = Path(shutil.copytree(PROJECT / "chroma_stack" / "host", tmp_path / "host"))
     (host / "self-test").write_text("#!/bin/bash\necho 'self-test: a broken release' >&2\nexit 1\n")
     monkeypatch.setattr(program, "_folder", lambda: host)
-    packed = program.archive()
-    text, names = base64.a85encode(packed).decode(), []
+    text, names = base64.a85encode(program.archive()).decode(), []
     for number, start in enumerate(range(0, len(text), 4096)):
         names.append(f"CFN-Broken{number}-0123456789AB")
         account.client("ssm").put_parameter(
@@ -85,7 +84,7 @@ def test_a_rollback_finds_the_previous_program(
         )
     user_data = server.user_data.replace(server.settings["PROGRAM"], " ".join(names))
     user_data = user_data.replace(
-        server.settings["PROGRAM_SHA256"], hashlib.sha256(packed).hexdigest()
+        server.settings["PROGRAM_SHA256"], hashlib.sha256(text.encode()).hexdigest()
     )
     server.machine.terminate()
     broken = server.boot(user_data)

@@ -46,6 +46,12 @@ def test_it_fetches_the_program_and_hands_over_to_the_boot() -> None:
     assert user_data_of(template()).endswith("\nfetch_program\nexec /opt/chroma/boot")
 
 
+def test_the_owners_commands_come_before_the_fetch_which_they_may_make_possible() -> None:
+    made = server_template(lambda _: {"user_data_before": ["echo one"]})
+    assert user_data_of(made).endswith("\nrun_before\nfetch_program\nexec /opt/chroma/boot")
+    assert "run_before" not in user_data_of(template())
+
+
 def test_a_value_travels_as_it_is(tmp_path: Path) -> None:
     hostile = "$(touch x) `touch x` 'a' \"b\" \\ ${HOME} ; & | < > # END_OF_SETTINGS %s {0} é ="
     written(rendered({"HOSTILE": hostile}), tmp_path)
