@@ -19,9 +19,10 @@ from chroma_stack.settings import Setting, matching, resource_id
 DEFAULT_INSTANCE_TYPE = ec2.InstanceType("t3.small")
 
 BOOT_TIMEOUT = cdk.Duration.minutes(40)
-"""How long CloudFormation waits for the instance's signal: the sum of the timeouts of
-``host/boot``. An instance that can reach CloudFormation reports a failure at once; only a
-silent one takes this long."""
+"""How long CloudFormation waits for the instance's signal: more than the long timeouts of user
+data and ``host/boot`` together, which are 2 minutes for the program, 7 for packages, 16 for the
+volume, 9 for the image and 3 for Chroma's start. An instance that can reach CloudFormation
+reports a failure at once; only a silent one takes this long."""
 
 INTERFACE_TIMEOUT = cdk.Duration.minutes(15)
 """By how much longer a boot may take that ends with attaching a network interface: unlike an

@@ -74,9 +74,6 @@ class ChromaStackOptions(_StackProps, total=False):
     """IPv4 networks that may reach port 22. Default: none."""
 
 
-_OWN = {"vpc_id", "allowed_cidrs", "volume_id", "key_name", "ssh_cidrs"}
-
-
 class ChromaStack(cdk.Stack):
     """A Chroma server with all that it needs, as ``cdk deploy`` makes it.
 
@@ -96,7 +93,8 @@ class ChromaStack(cdk.Stack):
         """
         refuse_unknown(options, ChromaStackOptions)
         of_server = ChromaServerOptions.__optional_keys__
-        props = {k: v for k, v in options.items() if k not in of_server and k not in _OWN}
+        of_stack = _StackProps.__optional_keys__ - of_server
+        props = {k: v for k, v in options.items() if k in of_stack}
         props.setdefault("description", "A Chroma vector database on one EC2 instance")
         # Neither a bootstrap parameter nor a rule nor roles: none of them is needed
         # by a template without assets.

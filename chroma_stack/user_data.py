@@ -53,7 +53,6 @@ _LONGEST_ID = {
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html"""
 
 _AROUND_LOGICAL_ID = {
-    "AWS::AutoScaling::AutoScalingGroup": 128 + 16,
     "AWS::SSM::Parameter": len("CFN--0123456789abcdef"),
     "AWS::SecretsManager::Secret": len(
         "arn:aws-us-gov:secretsmanager:ap-southeast-1:123456789012:secret:-0123456789abcdef-AbCdEf"
@@ -145,7 +144,7 @@ class _Lengths:
 
     def of(self, value: Any) -> int:
         """Bytes of a resolved value. A reference that nothing is known of counts as the
-        longest ARN: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Tagging.ARN.html
+        longest ARN: https://docs.aws.amazon.com/IAM/latest/APIReference/API_AttachRolePolicy.html
         """
         match value:
             case str() | int():
