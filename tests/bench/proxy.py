@@ -25,6 +25,7 @@ from pathlib import Path
 import httpx
 
 from tests.host.chroma_servers import CURRENT, ChromaServer
+from tests.host.container_network import ContainerNetwork
 from tests.host.programs import free_port, wait_until
 from tests.host.proxy import Proxy
 
@@ -239,7 +240,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            chroma = ChromaServer(CURRENT, folder)
+            if network := ContainerNetwork.if_possible():
+                stop.append(network.close)
+            chroma = ChromaServer(CURRENT, folder, network=network)
             stop.append(chroma.stop)
             path, queries = fill(chroma, folder)
             proxy = Proxy(folder, chroma.address, credential=TOKEN).start()

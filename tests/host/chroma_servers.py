@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tests.host.container_network import ContainerNetwork
 from tests.host.programs import free_port, program, wait_until
 
 HERE = Path(__file__).parent
@@ -69,7 +70,10 @@ def javascript_client() -> Path:
 
 
 class ChromaServer:
-    """A real server on loopback, its data in `folder`. Stopped by `stop`, started again by `start`."""
+    """A real server, its data in `folder`. Stopped by `stop`, started again by `start`.
+
+    On loopback, or inside a network as the instance has it.
+    """
 
     def __init__(
         self,
@@ -77,10 +81,13 @@ class ChromaServer:
         folder: Path,
         variables: Mapping[str, str] | None = None,
         config: str = "",
+        network: ContainerNetwork | None = None,
     ) -> None:
         self.version = version
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
+        self.port = free_port() if network is None else 8000
+        self._host = "127.0.0.1" if network is None else network.address
+        self._inside = [] if network is None else network.command
+        self.address = f"{self._host}:{self.port}"
         self._folder = folder
         self._variables = variables or {}
         self._config = config
@@ -88,13 +95,13 @@ class ChromaServer:
 
     def start(self) -> None:
         python = python_with_chroma(self.version)
-        where = ["--host", "127.0.0.1", "--port", str(self.port)]
+        where = ["--host", self._host, "--port", str(self.port)]
         if self.version == LAST_PYTHON:
             command = [str(python), "-m", "uvicorn", "chromadb.app:app", *where]
         else:
             # As the official image does; only with a configuration are variables heeded.
             config = self._folder / "config.yaml"
-            lines = ["persist_path: data", "listen_address: 127.0.0.1", f"port: {self.port}"]
+            lines = ["persist_path: data", f"listen_address: {self._host}", f"port: {self.port}"]
             config.write_text(self._config or "\n".join(lines))
             command = [str(python.with_name("chroma")), "run", str(config)]
         environment = {
@@ -103,14 +110,14 @@ class ChromaServer:
             "ANONYMIZED_TELEMETRY": "FALSE",
             "IS_PERSISTENT": "TRUE",
             "PERSIST_DIRECTORY": "data",
-            "CHROMA_LISTEN_ADDRESS": "127.0.0.1",
+            "CHROMA_LISTEN_ADDRESS": self._host,
             "CHROMA_PORT": str(self.port),
             **self._variables,
         }
         self.log = self._folder / "chroma.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=self._folder, env=environment, stdout=log, stderr=log
+                [*self._inside, *command], cwd=self._folder, env=environment, stdout=log, stderr=log
             )
         wait_until(self._answers, f"Chroma {self.version} answers", 60)
 

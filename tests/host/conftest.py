@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.host.chroma_servers import CURRENT, LAST_PYTHON, ChromaServer
+from tests.host.container_network import ContainerNetwork
 from tests.host.proxy import Proxy
 from tests.host.recorder import Recorder
 
 
 @pytest.fixture(scope="session")
 def chroma_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ChromaServer]]:
-    """One real server of each generation."""
-    servers: dict[str, ChromaServer] = {}
-    try:
+    """One real server of each generation, behind the proxy as the instance has it."""
+    with contextlib.ExitStack() as stack:
+        servers: dict[str, ChromaServer] = {}
         for version in (CURRENT, LAST_PYTHON):
-            servers[version] = ChromaServer(version, tmp_path_factory.mktemp(f"chroma-{version}"))
+            if network := ContainerNetwork.if_possible():
+                stack.callback(network.close)
+            folder = tmp_path_factory.mktemp(f"chroma-{version}")
+            servers[version] = ChromaServer(version, folder, network=network)
+            stack.callback(servers[version].stop)
         yield servers
-    finally:
-        for server in servers.values():
-            server.stop()
 
 
 @pytest.fixture(scope="session")
