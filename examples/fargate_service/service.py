@@ -1,4 +1,4 @@
-"""Says every minute how many collections there are: it stands where your service would."""
+"""Logs every minute how many collections there are: an example in place of your service."""
 
 from __future__ import annotations
 

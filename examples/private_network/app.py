@@ -23,8 +23,8 @@ ENDPOINTS = {
     "SecretsManager": SERVICES.SECRETS_MANAGER,
     "CloudFormation": SERVICES.CLOUDFORMATION,
     "AutoScaling": SERVICES.AUTOSCALING,
-    "Ssm": SERVICES.SSM,
-    "SsmMessages": SERVICES.SSM_MESSAGES,
+    "Ssm": SERVICES.SSM,  # the instance fetches its program from Parameter Store
+    "SsmMessages": SERVICES.SSM_MESSAGES,  # for Session Manager only
 }
 """What the instance calls; docs/private-networks.md says what for."""
 
@@ -75,7 +75,7 @@ class IsolatedStack(cdk.Stack):
         # The instance boots when it can reach all of them, and not before.
         self.chroma.auto_scaling_group.node.add_dependency(vpc)
 
-        # Whatever carries it may use the server, and read the credential when its role may.
+        # Whatever has this group may use the server, and read the credential when its role may.
         clients = ec2.SecurityGroup(
             self, "Clients", vpc=vpc, description="Clients of the Chroma server"
         )

@@ -50,7 +50,7 @@ class TeamsStack(cdk.Stack):
         self.servers: dict[str, ChromaServer] = {}
         for team, wants in self.node.get_context("teams").items():
             scope_of_team = Construct(self, f"Team-{team}")
-            # Whatever of theirs carries it may use their server, and no other.
+            # Whatever of theirs has this group may use their server, and no other.
             clients = ec2.SecurityGroup(
                 scope_of_team, "Clients", vpc=vpc, description=f"Clients of {team}"
             )

@@ -30,20 +30,20 @@ def main() -> None:
         try:
             rig.registry.offer("1.5.9")
             Cdk(Path(name) / "cdk", account.environment).deploy()
-            machine = rig.launch(EMPTY)
-            while "the empty script has ended" not in machine.console:
+            instance = rig.launch(EMPTY)
+            while "the empty script has ended" not in instance.console:
                 time.sleep(0.2)
-            empty = time.monotonic() - machine.started_at
-            machine.terminate()
+            empty = time.monotonic() - instance.started_at
+            instance.terminate()
             server = Server(rig, account, "ChromaStack")
-            machine = server.boot()
-            while not _answers(machine.url):
+            instance = server.boot()
+            while not _answers(instance.url):
                 time.sleep(0.5)
-            full = time.monotonic() - machine.started_at
-            machine.wait_for_signal()
+            full = time.monotonic() - instance.started_at
+            instance.wait_for_signal()
             print(f"start to the end of an empty script: {empty:.0f} s")
             print(f"start to the first answer: {full:.0f} s, {full / empty:.1f} of that")
-            marks = re.findall(r"chroma: +(\d+) s: (\w+): ", machine.console)
+            marks = re.findall(r"chroma: +(\d+) s: ([\w-]+): ", instance.console)
             starts: dict[str, int] = {}
             for seconds, part in marks:
                 starts.setdefault(part, int(seconds))

@@ -10,7 +10,7 @@ that our template reaches each resource with the right properties. Three kinds o
   policy says so;
 * a few corrections of EC2 itself, such as a terminated instance that releases its address.
 
-A resource type that nobody handles is an error. moto would report success and leave it out.
+A resource type without a handler is an error. moto would report success and leave it out.
 """
 
 from __future__ import annotations
@@ -45,13 +45,14 @@ AMI_GIB = 8
 
 
 LARGEST_PARAMETER = 4096
+"""Bytes that a standard parameter of Systems Manager holds."""
 
 
 def install() -> None:
     """Puts everything in this file into the moto of this process. To call it again changes nothing."""
-    # The classes below are known to moto by being subclasses; it remembers what it found the first time it looked.
-    for remembered in (parsing.get_model_list, parsing.get_model_map, parsing.get_name_type_map):
-        remembered.cache_clear()
+    # The classes below are known to moto by being subclasses; it keeps what it found the first time it looked.
+    for cached in (parsing.get_model_list, parsing.get_model_map, parsing.get_name_type_map):
+        cached.cache_clear()
     parsing.resource_class_from_type = _known_class
     models.ResourceMap = Resources  # type: ignore[attr-defined]
     models.CloudFormationBackend.validate_template = _validate  # type: ignore[method-assign]
@@ -66,11 +67,11 @@ def install() -> None:
 def _known_class(resource_type: str) -> type[CloudFormationModel]:
     known = parsing.get_model_map().get(resource_type)
     if known is None:
-        raise _nobody("makes", resource_type)
+        raise _unhandled("makes", resource_type)
     return known
 
 
-def _nobody(does: str, resource_type: str) -> ValidationError:
+def _unhandled(does: str, resource_type: str) -> ValidationError:
     return ValidationError(message=f"neither moto nor moto_handlers.py {does} {resource_type}")
 
 
@@ -230,7 +231,10 @@ class Secret(CloudFormationModel):
 
 
 class StandardParameter(CloudFormationModel):
-    """`AWS::SSM::Parameter` of the standard tier. Its `Ref` is the name, which is generated unless it is given."""
+    """`AWS::SSM::Parameter` of the standard tier. Its `Ref` is the name, which is generated unless it is given.
+
+    There is no update: our stacks make new ones instead.
+    """
 
     def __init__(self, name: str, properties: Properties) -> None:
         self.physical_resource_id = name
@@ -258,10 +262,10 @@ class StandardParameter(CloudFormationModel):
         cloudformation_json: Properties,
         account_id: str,
         region_name: str,
-        **_: Any,
+        **kwargs: Any,
     ) -> StandardParameter:
         properties = cloudformation_json["Properties"]
-        name = properties.get("Name") or f"CFN-{resource_name}"
+        name = properties.get("Name") or f"CFN-{kwargs['LogicalId']}-{secrets.token_hex(6)}"
         if len(properties["Value"].encode()) > LARGEST_PARAMETER or "{{" in properties["Value"]:
             raise ValidationError(message=f"{name}: not a value of a standard parameter")
         ssm_backends[account_id][region_name].put_parameter(
@@ -394,7 +398,7 @@ class SecurityGroup(CloudFormationModel):
         properties, group = cloudformation_json["Properties"], original_resource
         fixed = {"GroupDescription": group.description, "VpcId": group.vpc_id}
         if any(properties[name] != now for name, now in fixed.items()):
-            raise _nobody("replaces", "AWS::EC2::SecurityGroup")
+            raise _unhandled("replaces", "AWS::EC2::SecurityGroup")
         group.ingress_rules.clear()
         cls._allow(ec2_backends[account_id][region_name], group, properties)
         return group
@@ -459,7 +463,7 @@ class LifecyclePolicy(CloudFormationModel):
 class BucketPolicy(CloudFormationModel):
     """`AWS::S3::BucketPolicy`, which `cdk bootstrap` puts on the bucket that it makes.
 
-    The bucket stays without it: the policy refuses whoever comes without TLS, as everybody does here.
+    The bucket stays without it: the policy refuses requests without TLS, and all are here.
     """
 
     def __init__(self, bucket: str) -> None:
@@ -608,7 +612,7 @@ class Resources(parsing.ResourceMap):
     def _change(self, name: str, declared: dict[str, Any]) -> None:
         changer = _known_class(declared["Type"]).update_from_cloudformation_json
         if hasattr(changer, "__isabstractmethod__"):
-            raise _nobody("changes", declared["Type"])
+            raise _unhandled("changes", declared["Type"])
         self._parsed_resources[name] = parsing.parse_and_update_resource(
             name, declared, self, account_id=self._account_id, region_name=self._region_name
         )
@@ -631,7 +635,7 @@ class Resources(parsing.ResourceMap):
                 resource.physical_resource_id, declared, self._account_id, self._region_name
             )
         else:
-            raise _nobody("removes", declared["Type"])
+            raise _unhandled("removes", declared["Type"])
 
 
 def _by_dependency(declared: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """`cdk deploy` and `cdk destroy` by the real command line: what they make, keep, replace and leave behind.
 
-The fixtures are the life of one account, each deployment following from the one before it. They are shared, since each
+The fixtures are the history of one account, each deployment following from the one before it. They are shared, since each
 command takes seconds; a test only compares what they recorded.
 """
 
@@ -17,9 +17,12 @@ from typing import Any
 import pytest
 import yaml
 
+from chroma_stack.user_data import USER_DATA_LIMIT
 from tests.cloud.cdk import STACK, Cdk, CdkError, Context
 from tests.cloud.moto_handlers import LifecyclePolicy
 from tests.cloud.moto_server import MotoServer
+from tests.unit.synthesis import TEMPLATE_LIMIT
+from tests.unit.test_template import EVERYTHING
 
 SECOND = "Second"
 
@@ -101,6 +104,13 @@ def inventory(aws: MotoServer) -> dict[str, set[str]]:
             it["InstanceProfileName"] for it in iam.list_instance_profiles()["InstanceProfiles"]
         },
         "buckets": {it["Name"] for it in aws.client("s3").list_buckets()["Buckets"]},
+        # Those of AWS itself aside, which moto only lists once one was asked for.
+        "parameters": {
+            it["Name"]
+            for page in aws.client("ssm").get_paginator("describe_parameters").paginate()
+            for it in page["Parameters"]
+            if not it["Name"].startswith("/aws/")
+        },
     }
 
 
@@ -200,9 +210,7 @@ def test_the_command_line_sends_templates_that_need_no_bucket(
     aws: MotoServer, first: Deployed, second: Deployed
 ) -> None:
     for name in (STACK, SECOND):
-        size = len(aws.template_body(name).encode())
-        print(f"template of {name}: {size} bytes as it is sent")
-        assert size <= 51_200
+        assert size_as_sent(aws, name) <= TEMPLATE_LIMIT
 
 
 def test_the_data_is_on_an_encrypted_volume_of_its_own(first: Deployed) -> None:
@@ -223,7 +231,7 @@ def test_the_instance_is_told_its_volume_its_address_and_its_secret(
 
 def test_the_user_data_is_no_larger_than_ec2_takes(first: Deployed, second: Deployed) -> None:
     for deployed in (first, second):
-        assert len("\n".join(deployed.user_data).encode()) < 16_384
+        assert len("\n".join(deployed.user_data).encode()) <= USER_DATA_LIMIT
 
 
 def test_the_credential_is_in_secrets_manager_alone(first: Deployed) -> None:
@@ -384,6 +392,30 @@ def test_destroy_leaves_nothing_else(
     assert inventory(aws) == {**untouched, "volumes": {old_volume}}
 
 
+def test_a_server_with_every_setting_is_deployed_without_a_bucket(
+    aws: MotoServer, cdk: Cdk, snapshot: str, destroyed: None
+) -> None:
+    context: Context = {
+        **EVERYTHING,
+        "stackName": "Everything",
+        "snapshotId": snapshot,
+        "imageId": "ami-0123456789abcdef0",
+        "rootVolumeSize": 100,
+        "containerCidr": "10.200.0.0/24",
+        "otelCollectionEndpoint": "api.honeycomb.com",
+        "otelCollectionHeaders": "x-honeycomb-team=abc",
+    }
+    cdk.deploy(context)
+    assert size_as_sent(aws, "Everything") <= TEMPLATE_LIMIT
+    assert len(aws.launched_user_data("Everything").encode()) <= USER_DATA_LIMIT
+    instance = aws.group_instance("Everything")
+    assert (instance["InstanceType"], instance["ImageId"]) == (
+        EVERYTHING["instanceType"],
+        context["imageId"],
+    )
+    cdk.destroy(context)
+
+
 KEEPING_APP = """\
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
@@ -410,9 +442,9 @@ def test_a_volume_that_is_to_be_kept_stays_and_another_server_goes_on_with_it(
     cdk.destroy(app=app)
     assert volume in inventory(aws)["volumes"]
     assert aws.snapshots(volume) == []
-    heir = {"stackName": "Heir", "volumeId": volume}
-    assert cdk.deploy(heir)["VolumeId"] == volume
-    cdk.destroy(heir)
+    successor = {"stackName": "Successor", "volumeId": volume}
+    assert cdk.deploy(successor)["VolumeId"] == volume
+    cdk.destroy(successor)
     assert volume in inventory(aws)["volumes"]
 
 
@@ -435,6 +467,13 @@ def test_a_wrong_setting_is_refused_before_anything_is_made(
     assert allowed in said
     assert "Traceback" not in said
     assert aws.stacks() == before
+
+
+def size_as_sent(aws: MotoServer, stack_name: str) -> int:
+    """Bytes of the template that the command line sent, which is not written as the one that it synthesised."""
+    size = len(aws.template_body(stack_name).encode())
+    print(f"template of {stack_name}: {size:,} bytes as it is sent")
+    return size
 
 
 def run(aws: MotoServer, command: str) -> str:

@@ -26,7 +26,7 @@ EXAMPLES = sorted(path.parent.name for path in (PROJECT / "examples").glob("*/cd
 
 
 class ExampleCdk(Cdk):
-    """The command line in a copy of an example's folder, which stands to the project as it does."""
+    """The command line in a copy of an example's folder, placed beside the project as it is."""
 
     def __post_init__(self) -> None:
         copied = self.directory.parents[1]
@@ -50,7 +50,7 @@ def deployed(
     cdk_program: None, aws: MotoServer, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Deployed]:
     """All examples in one account, which was bootstrapped from the first one's folder."""
-    # By address: a bucket's name would go before a name, where nobody answers.
+    # By address: a bucket's name would be put before a host name, and not be resolved.
     environment = aws.environment | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{aws.port}"}
     made: dict[str, Deployed] = {}
     for name in EXAMPLES:

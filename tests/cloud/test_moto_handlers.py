@@ -1,4 +1,4 @@
-"""The stand-in account refuses what CloudFormation refuses, and what nobody here knows how to make."""
+"""The simulated account refuses what CloudFormation refuses, and what it has no handler for."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ VOLUME = {
     },
 }
 ADDRESS = {"Type": "AWS::EC2::EIP", "Properties": {"Domain": "vpc"}}
+PARAMETER = {
+    "Type": "AWS::SSM::Parameter",
+    "Properties": {"Type": "String", "Value": "text", "Tags": {"owner": "us"}},
+}
 
 
 @pytest.fixture
@@ -70,12 +74,12 @@ def group_that_starts(image: str) -> dict[str, Any]:
     }
 
 
-def test_a_resource_type_that_nobody_makes_is_an_error(account: MotoServer) -> None:
-    with pytest.raises(ClientError, match="makes AWS::Nobody::KnowsThis"):
-        create(account, Thing={"Type": "AWS::Nobody::KnowsThis"})
+def test_a_resource_type_without_a_handler_is_an_error(account: MotoServer) -> None:
+    with pytest.raises(ClientError, match="makes AWS::Unknown::Thing"):
+        create(account, Thing={"Type": "AWS::Unknown::Thing"})
 
 
-def test_a_change_that_nobody_makes_is_an_error(account: MotoServer) -> None:
+def test_a_change_without_a_handler_is_an_error(account: MotoServer) -> None:
     create(account, Address=ADDRESS)
     with pytest.raises(ClientError, match="changes AWS::EC2::EIP"):
         update(account, Address=with_properties(ADDRESS, PublicIpv4Pool="amazon"))
@@ -87,7 +91,7 @@ def test_an_image_parameter_that_aws_does_not_publish_is_an_error(account: MotoS
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         ({"Size": 20}, "cannot shrink"),
         ({"Encrypted": False}, "updates of Encrypted"),
@@ -96,10 +100,10 @@ def test_an_image_parameter_that_aws_does_not_publish_is_an_error(account: MotoS
     ],
 )
 def test_a_volume_refuses_the_changes_that_cloudformation_refuses(
-    account: MotoServer, change: dict[str, Any], said: str
+    account: MotoServer, change: dict[str, Any], reason: str
 ) -> None:
     create(account, Data=VOLUME)
-    with pytest.raises(ClientError, match=said):
+    with pytest.raises(ClientError, match=reason):
         update(account, Data=with_properties(VOLUME, **change))
 
 
@@ -116,6 +120,33 @@ def test_a_volume_that_is_no_longer_wanted_goes_by_its_policy(
     assert len(account.snapshots(volume)) == snapshots
 
 
+def test_a_parameter_has_a_name_of_its_logical_id_its_tags_and_goes_with_its_stack(
+    account: MotoServer,
+) -> None:
+    create(account, Text=PARAMETER, Address=ADDRESS)
+    ssm, name = account.client("ssm"), account.physical_id("Small", "AWS::SSM::Parameter")
+    assert name.startswith("CFN-Text-")
+    assert account.parameters("Small") == {name: "text"}
+    tags = ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId=name)["TagList"]
+    assert tags == [{"Key": "owner", "Value": "us"}]
+    update(account, Address=ADDRESS)
+    assert ssm.get_parameters(Names=[name])["Parameters"] == []
+
+
+@pytest.mark.parametrize("value", ["a" * 4097, "a {{ b"])
+def test_a_value_that_no_standard_parameter_holds_is_an_error(
+    account: MotoServer, value: str
+) -> None:
+    with pytest.raises(ClientError, match="not a value of a standard parameter"):
+        create(account, Text=with_properties(PARAMETER, Value=value))
+
+
+def test_a_parameter_is_never_overwritten(account: MotoServer) -> None:
+    create(account, Text=PARAMETER)
+    with pytest.raises(ClientError, match="changes AWS::SSM::Parameter"):
+        update(account, Text=with_properties(PARAMETER, Value="another text"))
+
+
 def test_without_an_update_policy_a_new_launch_template_version_leaves_the_instance_alone(
     account: MotoServer,
 ) -> None:
@@ -127,7 +158,7 @@ def test_without_an_update_policy_a_new_launch_template_version_leaves_the_insta
     assert account.group_instance("Small")["InstanceId"] == before
 
 
-def test_a_terminated_instance_lets_go_of_volume_and_address(account: MotoServer) -> None:
+def test_a_terminated_instance_releases_volume_and_address(account: MotoServer) -> None:
     image = "resolve:ssm:/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
     create(account, Data=VOLUME, Address=ADDRESS, **group_that_starts(image))
     ec2 = account.client("ec2")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import shutil
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from moto.autoscaling.models import FakeAutoScalingGroup
 
+from chroma_stack import program
 from tests.cloud.cdk import PROJECT, STACK, Cdk
 from tests.cloud.moto_server import MotoServer
 
@@ -56,7 +59,7 @@ def again(aws: MotoServer, cdk: Cdk, first: Deployed) -> Deployed:
 
 @pytest.fixture(scope="module")
 def there_while_it_rolled() -> set[str]:
-    """The names of all parameters in the account when the group let its instance go."""
+    """The names of all parameters in the account when the group ended its instance."""
     return set()
 
 
@@ -84,9 +87,36 @@ def updated(
     return Deployed.record(aws)
 
 
-def test_user_data_names_the_parameters_and_what_they_hold(first: Deployed) -> None:
-    text = "".join(first.parameters[name] for name in first.names)
-    assert hashlib.sha256(text.encode()).hexdigest() == first.settings["PROGRAM_SHA256"]
+def joined(deployed: Deployed) -> str:
+    """What the instance fetches; it has the SHA-256 that user data names."""
+    text = "".join(deployed.parameters[name] for name in deployed.names)
+    assert hashlib.sha256(text.encode()).hexdigest() == deployed.settings["PROGRAM_SHA256"]
+    return text
+
+
+def test_user_data_names_the_parameters_that_hold_the_program(first: Deployed) -> None:
+    assert base64.a85decode(joined(first)) == program.archive()
+
+
+def test_the_instance_may_read_the_parameters_of_its_own_server(
+    aws: MotoServer, first: Deployed
+) -> None:
+    iam, ssm = aws.client("iam"), aws.client("ssm")
+    statements: list[dict[str, Any]] = [
+        statement
+        for role in aws.physical_ids(STACK, "AWS::IAM::Role")
+        for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]
+        for statement in iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"][
+            "Statement"
+        ]
+    ]
+    [allowed] = [it for it in statements if "ssm:GetParameters" in it["Action"]]
+    assert f"arn:aws:ssm:{aws.region}:123456789012:parameter/*" in allowed["Resource"]
+    [(condition, value)] = allowed["Condition"]["StringEquals"].items()
+    for name in first.names:
+        found = ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId=name)["TagList"]
+        tags = {f"aws:ResourceTag/{it['Key']}": it["Value"] for it in found}
+        assert tags[condition] == value
 
 
 def test_a_deployment_without_changes_replaces_nothing(first: Deployed, again: Deployed) -> None:
@@ -99,8 +129,13 @@ def test_another_program_replaces_the_instance_and_the_parameters(
     assert updated.instance != first.instance
     assert set(updated.names).isdisjoint(first.names)
     assert updated.settings["PROGRAM_SHA256"] != first.settings["PROGRAM_SHA256"]
-    test_user_data_names_the_parameters_and_what_they_hold(updated)
+    assert joined(updated) != joined(first)
     assert set(first.names).isdisjoint(updated.parameters)
+
+
+def test_no_parameter_is_written_twice(aws: MotoServer, updated: Deployed) -> None:
+    found = aws.client("ssm").get_parameters(Names=list(updated.parameters))["Parameters"]
+    assert {it["Version"] for it in found} == {1}
 
 
 def test_both_programs_are_there_while_the_instance_is_replaced(

@@ -212,7 +212,7 @@ def test_a_credential_is_in_a_secret_that_an_output_tells_how_to_read(
     assert "test-token" not in aws.launched_user_data("TokenStack")
 
 
-def test_the_settings_of_traces_reach_the_machine(others: dict[str, Deployed]) -> None:
+def test_the_settings_of_traces_reach_the_instance(others: dict[str, Deployed]) -> None:
     made = others["TraceStack"]
     assert made.secrets == ["x-honeycomb-team=abc"]
     assert made.settings["OTEL_ENDPOINT"] == "api.honeycomb.com"
@@ -234,7 +234,7 @@ def test_the_headers_as_chroma_documents_them_are_refused_by_the_aws_command_lin
     assert Deployed.record(aws, "Quoted").secrets == ["{'x-honeycomb-team': 'abc'}"]
 
 
-def test_the_template_may_be_given_as_a_file_and_live_in_a_network_that_is_there(
+def test_the_template_may_be_given_as_a_file_and_use_an_existing_network(
     aws: MotoServer, file: Path, others: object
 ) -> None:
     subnet = aws.client("ec2").describe_subnets()["Subnets"][0]
@@ -326,7 +326,7 @@ def test_an_update_does_what_it_says_and_keeps_data_and_address(
     assert changed.addresses == first.addresses
 
 
-def test_another_credential_is_given_to_the_running_machine(
+def test_another_credential_is_given_to_the_running_instance(
     changed: Deployed, rotated: Deployed
 ) -> None:
     assert rotated.secrets == ["second-token"]
@@ -466,9 +466,9 @@ def test_what_is_no_template_is_not_uploaded(
 
 
 def test_without_credentials_it_says_so_and_nothing_else(aws: MotoServer) -> None:
-    nobody = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), "")
+    none = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), "")
     with pytest.raises(CommandError, match=r"(?m)^Error: there are no AWS credentials") as refused:
-        run(aws, f"{PUBLISH} --bucket {BUCKET}", **nobody)
+        run(aws, f"{PUBLISH} --bucket {BUCKET}", **none)
     assert "Traceback" not in str(refused.value)
 
 
@@ -483,7 +483,7 @@ def test_without_an_answer_from_aws_it_says_so(publish: Callable[..., str]) -> N
 
 
 @contextmanager
-def somebody_who_may(aws: MotoServer, actions: str) -> Iterator[dict[str, str]]:
+def user_who_may(aws: MotoServer, actions: str) -> Iterator[dict[str, str]]:
     """The credentials of a user who may do this and nothing else; meanwhile moto refuses what they may not."""
     iam, user = aws.client("iam"), {"UserName": f"user-{secrets.token_hex(4)}"}
     statement = f'{{"Effect": "Allow", "Action": [{actions}], "Resource": "*"}}'
@@ -522,7 +522,7 @@ def test_without_permission_it_says_which_is_missing_and_uploads_nothing(
     aws: MotoServer, bucket: str, publish: Callable[..., str], allowed: str, refused: str
 ) -> None:
     with (
-        somebody_who_may(aws, allowed) as credentials,
+        user_who_may(aws, allowed) as credentials,
         pytest.raises(
             CommandError, match=f"^Error: no permission: AWS refuses {refused} for the bucket"
         ),
