@@ -6,11 +6,13 @@ template, which its documentation teaches, are kept; ours are added.
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
@@ -42,13 +44,12 @@ def main(file: str) -> None:
 
 def text() -> str:
     """The template, as it is published."""
-    app = cdk.App(
-        analytics_reporting=False,
-        tree_metadata=False,
-        # aws-cdk-lib's own check mistakes the empty defaults of parameters for values;
-        # cfn-lint does not.
-        builtin_cloud_formation_validation=False,
-    )
+    # aws-cdk-lib's own check, which older releases do not have, mistakes the empty defaults of
+    # parameters for values; cfn-lint does not.
+    own_check = "builtin_cloud_formation_validation"
+    known = inspect.signature(cdk.App.__init__).parameters
+    options: dict[str, Any] = {own_check: False} if own_check in known else {}
+    app = cdk.App(analytics_reporting=False, tree_metadata=False, **options)
     stack = PublishedTemplate(app)
     return _lines(app.synth().get_stack_by_name(stack.stack_name).template)
 

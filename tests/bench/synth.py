@@ -7,6 +7,7 @@ Both run in turn; a ratio is between two neighbours, printed is the median.
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -47,9 +48,10 @@ def main() -> None:
             )
     for what, settings in (("by default", {}), ("with everything", EVERYTHING)):
         made = template(**settings)
+        written = json.dumps(made.to_json(), indent=1)  # as the CDK writes it
         print(
             f"{what}: user data {len(user_data(made).encode()):,} of {USER_DATA_LIMIT:,} bytes, "
-            f"template {len(str(made.to_json()).encode()):,} of {TEMPLATE_LIMIT:,} bytes"
+            f"template {len(written.encode()):,} of {TEMPLATE_LIMIT:,} bytes"
         )
 
 

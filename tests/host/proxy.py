@@ -31,7 +31,7 @@ def header(auth: str, credential: str, name: str = "Authorization") -> dict[str,
 
 
 class Proxy:
-    """A auth proxy of its own for a test.
+    """An auth proxy of its own for a test.
 
     The credential scripts find an `aws` that prints what `secret()` says; see `run`.
     """

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import chroma_stack
-from chroma_stack import program
+from chroma_stack import program, published_template
 from tests.host.chroma_servers import made_once
 
 ROOT = Path(__file__).parents[2]
@@ -176,6 +176,24 @@ def test_an_app_elsewhere_is_synthesised_with_the_wheel(
     assert all(it["Type"] == "AWS::SSM::Parameter" for it in parameters.values())
     text = "".join(parameters[name]["Properties"]["Value"] for name in sorted(parameters))
     assert base64.a85decode(text) == program.archive()
+
+
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
+@pytest.mark.parametrize("python", sorted({OLDEST_PYTHON, RUNNING}))
+def test_the_published_template_is_the_same_wherever_it_is_made(
+    python: str, resolution: str, wheel: Path, tmp_path: Path
+) -> None:
+    installed = environment(python, resolution, wheel)
+    file = tmp_path / published_template.NAME
+    ran = subprocess.run(
+        [str(installed), "-I", "-m", "chroma_stack.published_template", str(file)],
+        cwd=tmp_path,
+        env={**os.environ, "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1"},
+        text=True,
+        capture_output=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert file.read_text() == published_template.text()
 
 
 def test_the_pins_are_at_least_what_the_package_needs() -> None:

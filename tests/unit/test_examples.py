@@ -53,7 +53,7 @@ def all_of(name: str, kind: str) -> dict[str, dict[str, Any]]:
 
 
 def inside(name: str, group: str = "ChromaSecurityGroup") -> set[tuple[str, int]]:
-    """Who may come to the security groups of that name: logical ids of theirs, and ports."""
+    """Who may reach the security groups of that name: logical ids of theirs, and ports."""
     assert not any(
         "SecurityGroupIngress" in made
         for logical_id, made in all_of(name, "AWS::EC2::SecurityGroup").items()
@@ -64,6 +64,24 @@ def inside(name: str, group: str = "ChromaSecurityGroup") -> set[tuple[str, int]
         for made in all_of(name, INGRESS).values()
         if group in made["GroupId"]["Fn::GetAtt"][0]
     }
+
+
+def readers(name: str, secret: str) -> set[str]:
+    """The logical ids of the roles that may read a secret."""
+    return {
+        role["Ref"]
+        for policy in all_of(name, "AWS::IAM::Policy").values()
+        for statement in policy["PolicyDocument"]["Statement"]
+        if "secretsmanager:GetSecretValue" in statement["Action"]
+        and {"Ref": secret} in (statement["Resource"], *statement["Resource"])
+        for role in policy["Roles"]
+    }
+
+
+def role_of_the_instance(name: str) -> str:
+    """The logical id of the role of the server's instance."""
+    [role] = [it for it in all_of(name, "AWS::IAM::Role") if it.startswith("ChromaRole")]
+    return role
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -179,14 +197,8 @@ def test_the_function_alone_reaches_the_server_and_reads_its_credential() -> Non
     assert inside("lambda_rag") == {(it["Fn::GetAtt"][0], 8000) for it in groups}
     [secret] = all_of("lambda_rag", "AWS::SecretsManager::Secret")
     assert function["Environment"]["Variables"]["CHROMA_SECRET"] == {"Ref": secret}
-    allowed = [
-        statement["Resource"]
-        for policy in all_of("lambda_rag", "AWS::IAM::Policy").values()
-        if {"Ref": function["Role"]["Fn::GetAtt"][0]} in policy["Roles"]
-        for statement in policy["PolicyDocument"]["Statement"]
-        if "secretsmanager:GetSecretValue" in statement["Action"]
-    ]
-    assert allowed == [{"Ref": secret}]
+    of_function = function["Role"]["Fn::GetAtt"][0]
+    assert readers("lambda_rag", secret) == {role_of_the_instance("lambda_rag"), of_function}
 
 
 def test_the_functions_package_holds_its_code_alone() -> None:
@@ -215,6 +227,14 @@ def test_the_service_is_given_the_server_and_the_credential_as_a_secret() -> Non
         "CHROMA_PORT": "8000",
     }
     assert container["Secrets"] == [{"Name": "CHROMA_CREDENTIAL", "ValueFrom": {"Ref": secret}}]
+
+
+def test_ecs_alone_reads_the_credential_for_the_service() -> None:
+    task = properties(template("fargate_service"), "AWS::ECS::TaskDefinition")
+    [secret] = all_of("fargate_service", "AWS::SecretsManager::Secret")
+    of_ecs = task["ExecutionRoleArn"]["Fn::GetAtt"][0]
+    assert of_ecs != task["TaskRoleArn"]["Fn::GetAtt"][0]
+    assert readers("fargate_service", secret) == {role_of_the_instance("fargate_service"), of_ecs}
 
 
 def test_the_service_alone_reaches_the_server_and_begins_after_it() -> None:
