@@ -18,13 +18,21 @@ from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from chroma_stack.errors import SettingError
-from chroma_stack.instance import BOOT_TIMEOUT, INTERFACE_TIMEOUT, InstanceRole, arn
+from chroma_stack.instance import InstanceRole, arn
 from chroma_stack.settings import matching
 
 _LONGEST_LABEL = 63
 """Characters of one part of a name: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4"""
 
 _NAME = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_TAGS = [
+    "chroma-boot-failures",
+    "chroma-data",
+    "chroma-image-aarch64",
+    "chroma-image-x86_64",
+]
+"""What the instance records on its address, which outlives the instance and its volume."""
+
 _TIME_TO_LIVE = cdk.Duration.seconds(60)
 
 
@@ -48,18 +56,14 @@ class Address:
     """Whether it is an Elastic IP."""
 
     @property
-    def boot_timeout(self) -> cdk.Duration:
-        """How long a boot may take that ends with taking it."""
-        return BOOT_TIMEOUT if self.is_public else BOOT_TIMEOUT.plus(INTERFACE_TIMEOUT)
-
-    @property
     def host_settings(self) -> dict[str, str]:
         """What ``host/boot`` reads."""
         private_address = "" if self.is_public else self.ip_address
         return {"ADDRESS": self.resource_id, "PRIVATE_ADDRESS": private_address}
 
     def grant_take(self, role: InstanceRole) -> None:
-        """Let the instance take the address, and record on it which volume holds the data."""
+        """Let the instance take the address, and record on it which volume holds the data, which
+        images are kept there, and how many boots in a row have failed."""
         if self.is_public:
             role.allow(["ec2:AssociateAddress"], [self.arn, arn("ec2", "network-interface/*")])
             role.acknowledge_wildcard(
@@ -74,12 +78,13 @@ class Address:
         role.allow(
             ["ec2:CreateTags"],
             [self.arn],
-            {"ForAllValues:StringEquals": {"aws:TagKeys": ["chroma-data"]}},
+            {"ForAllValues:StringEquals": {"aws:TagKeys": _TAGS}},
         )
         # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
         role.allow(["ec2:DescribeTags"], ["*"])
         role.acknowledge_wildcard(
-            "*", "ec2:DescribeTags, which reads which volume holds the data, knows no resources."
+            "*",
+            "ec2:DescribeTags, which reads what is recorded on the address, knows no resources.",
         )
 
 

@@ -18,15 +18,15 @@ from chroma_stack.settings import Setting, matching, resource_id
 
 DEFAULT_INSTANCE_TYPE = ec2.InstanceType("t3.small")
 
-BOOT_TIMEOUT = cdk.Duration.minutes(40)
-"""How long CloudFormation waits for the instance's signal: more than the long timeouts of user
-data and ``host/boot`` together, which are 2 minutes for the program, 7 for packages, 16 for the
-volume, 9 for the image and 3 for Chroma's start. An instance that can reach CloudFormation
-reports a failure at once; only a silent one takes this long."""
+BOOT_TIMEOUT = cdk.Duration.minutes(60)
+"""How long CloudFormation waits for the instance's signal: the longest that an update may wait,
+and more than the long timeouts of user data and ``host/boot`` together, which are 2 minutes for
+the program, 7 for packages, 16 for the volume, 9 for the image, 20 for Chroma's start and 3 for
+the address. An instance that can reach CloudFormation reports a failure at once; only a silent
+one takes this long.
 
-INTERFACE_TIMEOUT = cdk.Duration.minutes(15)
-"""By how much longer a boot may take that ends with attaching a network interface: unlike an
-Elastic IP, the interface has to be released by the previous instance first."""
+https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-attribute-updatepolicy.html
+"""
 
 _TAG = "chroma-server"
 """Marks the instances, the group and the parameters of one server, for its permissions."""
@@ -333,7 +333,6 @@ class SingletonGroup(autoscaling.AutoScalingGroup):
         subnet: ec2.ISubnet,
         launch_template: ec2.ILaunchTemplate,
         role: InstanceRole,
-        boot_timeout: cdk.Duration,
     ) -> None:
         super().__init__(
             scope,
@@ -346,9 +345,9 @@ class SingletonGroup(autoscaling.AutoScalingGroup):
             # Whatever the account's default is: never the new instance before the old one ended.
             min_healthy_percentage=0,
             max_healthy_percentage=100,
-            signals=autoscaling.Signals.wait_for_count(1, timeout=boot_timeout),
+            signals=autoscaling.Signals.wait_for_count(1, timeout=BOOT_TIMEOUT),
             update_policy=autoscaling.UpdatePolicy.rolling_update(
-                min_instances_in_service=0, max_batch_size=1, pause_time=boot_timeout
+                min_instances_in_service=0, max_batch_size=1, pause_time=BOOT_TIMEOUT
             ),
         )
         role.mark_as_own(self)

@@ -41,6 +41,7 @@ FILES = (
     "container-network",
     "credential",
     "health-check",
+    "maintenance",
     "otel.py",
     "proxy.cfg",
     "relay.cfg",

@@ -440,7 +440,6 @@ class ChromaServer(IChromaServer):
             subnet=subnet,
             launch_template=template,
             role=self._role,
-            boot_timeout=self._address.boot_timeout,
         )
 
     def _chroma_settings(self, options: ChromaServerOptions) -> dict[str, str]:

@@ -15,6 +15,7 @@ from tests.host.programs import HOST
 INSTANCE = "i-0123456789abcdef0"
 VOLUME = "vol-0123456789abcdef0"
 ADDRESS = "eipalloc-0123456789abcdef0"
+IMAGE_ID = "sha256:" + "ab" * 32
 SECRET = "arn:aws:secretsmanager:ap-northeast-1:123456789012:secret:chroma-AbCdEf"
 SETTINGS = {
     "STACK": "Chroma",
@@ -39,7 +40,11 @@ if [[ -f $ANSWERS/$action.error ]]; then
     cat "$ANSWERS/$action.error" >&2
     exit 254
 fi
-[[ ! -f $ANSWERS/$action ]] || cat "$ANSWERS/$action"
+case $action in
+    create-tags) [[ $* =~ Key=([^,]+),Value=(.*)$ ]] && echo "${BASH_REMATCH[2]}" >"$ANSWERS/tag-${BASH_REMATCH[1]}" ;;
+    describe-tags) [[ $* =~ Name=key,Values=([^ ]+) ]] && cat "$ANSWERS/tag-${BASH_REMATCH[1]}" 2>/dev/null || echo None ;;
+    *) [[ ! -f $ANSWERS/$action ]] || cat "$ANSWERS/$action" ;;
+esac
 """
 
 RECORDED = """\
@@ -95,8 +100,8 @@ class Boot:
             self._stand_in(name, RECORDED)
         for name in ("credential", "otel.py", "self-test"):
             self._program(name, '#!/bin/bash\necho "${0##*/}" >>"$CALLS"\n')
-        self.answer("describe-tags", "None\n")
-        (self.answers / "docker-image").write_text("1000\n")
+        (self.answers / "docker-image").write_text(f"{IMAGE_ID} 1000\n")
+        (self.answers / "systemctl-show").write_text("0\n")
         (self.mount / "data").mkdir()
         (self.mount / "data" / "chroma.sqlite3").touch()
 
@@ -107,6 +112,13 @@ class Boot:
     def fails(self, name: str, error: str) -> None:
         """Has an action of `aws`, or another program, fail with an error."""
         (self.answers / f"{name}.error").write_text(f"{error}\n")
+
+    def tag(self, key: str, value: str | None = None) -> str:
+        """What is recorded on the address, after it was set to `value` if there is one."""
+        file = self.answers / f"tag-{key}"
+        if value is not None:
+            file.write_text(f"{value}\n")
+        return file.read_text().strip() if file.exists() else ""
 
     def real(self, name: str) -> None:
         """Takes a program of the host files itself instead of its stand-in."""
@@ -139,6 +151,7 @@ class Boot:
                 "ANSWERS": str(self.answers),
                 "PROXY_CREDENTIALS": f"{self.root}/credentials",
                 "DISK": str(self.disk),
+                "BOOT_LOG": f"{self.root}/boot.log",
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -5,6 +5,8 @@ A failed boot is at once, with a sentence, and leaves the data as it is.
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 import subprocess
 from collections.abc import Callable
@@ -12,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.boot import ADDRESS, INSTANCE, VOLUME, Boot
+from tests.host.boot import ADDRESS, IMAGE_ID, INSTANCE, VOLUME, Boot
+from tests.host.programs import wait_until
 
 INTERFACE = "eni-0123456789abcdef0"
 PRIVATE = {"ADDRESS": INTERFACE, "PRIVATE_ADDRESS": "10.0.1.7"}
@@ -71,7 +74,7 @@ def test_a_blank_disk_gets_a_file_system_of_ours(boot: Boot) -> None:
     )
     assert label.stdout == "chroma-data\n"
     assert re.fullmatch(
-        rf"UUID=\S+ {boot.mount} ext4 noatime,dirsync,data=journal,nofail 0 2\n",
+        rf"{boot.disk} {boot.mount} ext4 noatime,nosuid,nodev,dirsync,data=journal,nofail 0 2\n",
         (boot.root / "fstab").read_text(),
     )
 
@@ -79,7 +82,7 @@ def test_a_blank_disk_gets_a_file_system_of_ours(boot: Boot) -> None:
 def test_a_disk_of_ours_is_mounted_as_it_is(boot: Boot) -> None:
     formatted("-t", "ext4", "-L", "chroma-data")(boot.disk)
     before = boot.disk.read_bytes()
-    boot.answer("describe-tags", f"{VOLUME}\n")
+    boot.tag("chroma-data", VOLUME)
     boot.run()
     assert boot.signals == [f"SUCCESS {INSTANCE}"]
     assert boot.disk.read_bytes() == before
@@ -101,7 +104,7 @@ def test_a_disk_with_other_data_is_refused_and_left_as_it_is(
 
 
 def test_an_empty_volume_is_refused_where_the_data_is_on_another(boot: Boot) -> None:
-    boot.answer("describe-tags", "vol-00000000000000001\n")
+    boot.tag("chroma-data", "vol-00000000000000001")
     before = boot.disk.read_bytes()
     said = boot.run()
     assert boot.failure == "empty volume, but the data is on vol-00000000000000001"
@@ -111,24 +114,62 @@ def test_an_empty_volume_is_refused_where_the_data_is_on_another(boot: Boot) -> 
 
 def test_an_empty_volume_is_taken_where_that_is_what_was_asked_for(tmp_path: Path) -> None:
     boot = Boot(tmp_path, START_EMPTY="true")
-    boot.answer("describe-tags", "vol-00000000000000001\n")
+    boot.tag("chroma-data", "vol-00000000000000001")
     boot.run()
     assert boot.signals == [f"SUCCESS {INSTANCE}"]
 
 
-def test_data_of_a_later_generation_is_refused(tmp_path: Path) -> None:
-    boot = Boot(tmp_path, VERSION="0.6.3")
-    (boot.mount / "version").write_text("1.5.9\n")
+@pytest.mark.parametrize(
+    ("last", "version"),
+    [("1.5.9", "0.6.3"), ("1.5.9", "1.0.20"), ("1.5.9", "1.5.8"), ("1.10.0", "1.9.0")],
+)
+def test_data_of_a_later_release_is_refused_with_both_named(
+    tmp_path: Path, last: str, version: str
+) -> None:
+    boot = Boot(tmp_path, VERSION=version)
+    (boot.mount / "version").write_text(f"{last}\n")
+    said = boot.run()
+    assert boot.failure == f"data of Chroma {last}, a later release than {version}"
+    assert "To go back on purpose, remove" in said
+    assert (boot.mount / "version").read_text() == f"{last}\n"
+
+
+@pytest.mark.parametrize("last", [None, "1.5.9", "1.5.8", "0.6.3", "1.5.9.dev1"])
+def test_data_of_the_same_or_an_earlier_release_is_taken(boot: Boot, last: str | None) -> None:
+    if last == "1.5.9.dev1":
+        boot.settings["VERSION"] = "1.5.10"
+    if last:
+        (boot.mount / "version").write_text(f"{last}\n")
     boot.run()
-    assert boot.failure == "data of Chroma 1.5.9, which 0.6.3 cannot read"
-    assert (boot.mount / "version").read_text() == "1.5.9\n"
+    assert boot.signals == [f"SUCCESS {INSTANCE}"]
+
+
+def test_a_failed_update_records_no_release_so_that_the_previous_one_starts_again(
+    boot: Boot,
+) -> None:
+    (boot.mount / "version").write_text("1.3.4\n")
+    boot.replaces("self-test", "#!/bin/bash\necho 'self-test: no' >&2; exit 1\n")
+    boot.run()
+    assert boot.failure == "self-test: no"
+    assert (boot.mount / "version").read_text() == "1.3.4\n"
 
 
 def test_the_release_and_the_volume_are_recorded(boot: Boot) -> None:
     boot.run()
-    [tagged] = boot.called("create-tags")
-    assert tagged.endswith(f"--resources {ADDRESS} --tags Key=chroma-data,Value={VOLUME}")
+    assert boot.called("create-tags")[0].endswith(
+        f"--resources {ADDRESS} --tags Key=chroma-data,Value={VOLUME}"
+    )
+    assert boot.tag("chroma-data") == VOLUME
     assert (boot.mount / "version").read_text() == "1.5.9\n"
+
+
+def test_a_full_disk_leaves_the_recorded_release(boot: Boot) -> None:
+    (boot.mount / "version").write_text("1.3.4\n")
+    (boot.mount / "version.new").symlink_to("/dev/full")
+    said = boot.run("refuse_links() { :; }; answers() { :; }\nmain")
+    assert boot.signals == [f"SUCCESS {INSTANCE}"]
+    assert "version: not recorded" in said
+    assert (boot.mount / "version").read_text() == "1.3.4\n"
 
 
 def test_without_a_package_repository_it_retries_and_then_says_so(boot: Boot) -> None:
@@ -154,6 +195,89 @@ def test_an_image_that_is_not_there_is_named_at_once(boot: Boot, error: str) -> 
     boot.run()
     assert boot.failure == "image not found: chroma:1.5.9"
     assert len(boot.called("^docker pull")) == 1
+
+
+@pytest.mark.parametrize("name", ["version", "tmp", "images", "log", "data", "log/x", "images/x"])
+def test_a_link_on_the_volume_is_refused_and_not_followed(boot: Boot, name: str) -> None:
+    target = boot.root / "target"
+    target.mkdir()
+    link = boot.mount / name
+    link.parent.mkdir(exist_ok=True)
+    if name == "data":
+        (link / "chroma.sqlite3").unlink()
+        link.rmdir()
+    link.symlink_to(target)
+    boot.run('chown() { echo chown "$@" >>"$CALLS"; }; answers() { :; }\nmain')
+    assert boot.failure == f"volume {VOLUME} holds a link or device: {link.name}"[:64]
+    assert not [it for it in boot.called("^chown") if str(link) in it.split()]
+    assert not list(target.iterdir())
+
+
+def test_a_pipe_on_the_volume_does_not_hold_the_boot(boot: Boot) -> None:
+    os.mkfifo(boot.mount / "version")
+    boot.run()
+    assert boot.failure == f"volume {VOLUME} holds a link or device: version"[:64]
+
+
+def test_what_root_keeps_on_the_volume_is_roots_alone(boot: Boot) -> None:
+    boot.run('chown() { echo chown "$@" >>"$CALLS"; }; answers() { :; }\nmain')
+    root = f"chown root:root {boot.mount} {boot.mount}/images {boot.mount}/log"
+    assert root in boot.called("^chown")
+    assert (boot.mount / "images").stat().st_mode & 0o777 == 0o700
+    assert (boot.mount / "log").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_log_of_a_boot_is_on_the_volume_for_the_next_instance(boot: Boot) -> None:
+    (boot.root / "boot.log").write_text("what cloud-init said before\n")
+    for number in range(12):
+        (boot.mount / "log").mkdir(exist_ok=True)
+        (boot.mount / "log" / f"20260101T0000{number:02}Z-i-1.log").touch()
+    boot.replaces("self-test", "#!/bin/bash\necho 'self-test: everybody gets in' >&2; exit 1\n")
+    boot.run()
+    *previous, last = sorted((boot.mount / "log").iterdir())
+    assert len(previous) == 9
+    assert last.name.endswith(f"-{INSTANCE}.log")
+    wait_until(lambda: "FAILED" in last.read_text(), "the failure is in the log")
+    assert last.read_text().startswith("what cloud-init said before\n")
+    assert "self-test: everybody gets in" in last.read_text()
+
+
+def test_each_failed_boot_in_a_row_waits_longer_before_the_next_one_is_launched(boot: Boot) -> None:
+    boot.fails("attach-volume", "An error occurred (UnauthorizedOperation)")
+    slept = []
+    for count in range(1, 8):
+        said = boot.run(
+            'sleep() { SECONDS=$((SECONDS + $1)); echo "slept $1"; }\nanswers() { :; }\nmain'
+        )
+        slept.append(int(re.findall(r"slept (\d+)", said)[-1]))
+        reason = f"{VOLUME} not attached"
+        assert re.fullmatch(
+            rf"{count} in a row, 20\S+Z: {reason}", boot.tag("chroma-boot-failures")
+        )
+    assert slept == [0, 120, 360, 840, 1800, 3600, 3600]
+
+
+def test_the_stack_is_told_of_a_failure_before_the_wait(boot: Boot) -> None:
+    boot.tag("chroma-boot-failures", "9 in a row")
+    boot.fails("attach-volume", "An error occurred (UnauthorizedOperation)")
+    boot.run('sleep() { echo "sleep $1" >>"$CALLS"; SECONDS=$((SECONDS + $1)); }\nmain')
+    calls = boot.called("signal-resource|sleep 3600|set-instance-health")
+    assert [it.split()[-1] for it in calls[-2:]] == ["3600", "Unhealthy"]
+    assert len(boot.signals) == 2
+
+
+def test_a_boot_that_succeeds_begins_the_count_of_failures_anew(boot: Boot) -> None:
+    boot.tag("chroma-boot-failures", "4 in a row, 2026-11-25T00:00:00Z: what failed")
+    boot.run()
+    assert boot.tag("chroma-boot-failures") == "0"
+
+
+def test_a_reason_with_signs_that_a_tag_may_not_have_is_recorded_all_the_same(boot: Boot) -> None:
+    boot.replaces("self-test", "#!/bin/bash\necho 'self-test: a, \"b\" = $c; é' >&2; exit 1\n")
+    boot.run()
+    assert re.search(r": self-test: a_ _b_ _ _c_ _+$", boot.tag("chroma-boot-failures")), boot.tag(
+        "chroma-boot-failures"
+    )
 
 
 def test_a_registry_that_is_out_of_reach_is_what_the_stack_is_told(boot: Boot) -> None:
@@ -185,11 +309,27 @@ def test_a_proxy_that_lets_everybody_in_keeps_the_server_off_its_address(boot: B
     assert boot.failure == "self-test: everybody gets in"
 
 
-def test_a_server_that_does_not_answer_fails_with_its_log(boot: Boot) -> None:
+def test_a_server_that_ends_again_and_again_fails_with_its_log(boot: Boot) -> None:
     boot.answer("journalctl---unit", "thread 'main' panicked\n")
+    boot.answer("systemctl-show", "10\n")
     said = boot.run("answers() { return 7; }\nmain")
     assert boot.failure == "chroma does not answer on port 8000"
     assert "the last error was: thread 'main' panicked" in said
+    assert len(boot.called("journalctl")) == 1
+
+
+def test_a_start_may_take_twenty_minutes_and_the_log_says_what_it_does(boot: Boot) -> None:
+    boot.answer("journalctl---unit", "converting the data\n")
+    said = boot.run("answers() { ((SECONDS > 1100)); }\nmain")
+    assert boot.signals == [f"SUCCESS {INSTANCE}"]
+    assert 15 <= said.count("still waiting; chroma: converting the data") <= 20
+
+
+def test_a_server_that_never_answers_fails_after_the_time_that_a_start_may_take(boot: Boot) -> None:
+    said = boot.run("answers() { return 7; }\nmain")
+    assert boot.failure == "chroma does not answer on port 8000"
+    [end] = re.findall(r"(\d+) s: FAILED", said)
+    assert 1200 <= int(end) <= 1260
 
 
 def test_a_server_that_keeps_its_data_elsewhere_is_refused(boot: Boot) -> None:
@@ -236,8 +376,8 @@ def test_an_interface_that_is_here_already_is_not_attached_again(tmp_path: Path)
 @pytest.mark.parametrize(
     ("error", "seconds"),
     [
-        ("(InvalidNetworkInterface.InUse): Interface: [eni-…] in use.", 900),
-        ("(IncorrectState): instance is not in a valid state", 900),
+        ("(InvalidNetworkInterface.InUse): Interface: [eni-…] in use.", 1320),
+        ("(IncorrectState): instance is not in a valid state", 1320),
         ("(UnauthorizedOperation): You are not authorized", 120),
     ],
 )
@@ -285,23 +425,103 @@ def test_the_owners_last_commands_run_with_their_environment(boot: Boot) -> None
 def test_nothing_that_fails_after_success_ends_a_serving_instance(boot: Boot) -> None:
     (boot.program / "after").write_text("false\n")
     boot.fails("sync", "sync: error syncing: Input/output error")
-    said = boot.run()
+    said = boot.run(
+        'answers() { :; }\ntake_address() { echo denied >"$ANSWERS/create-tags.error"; }\nmain'
+    )
     assert boot.code == 0
     assert boot.signals == [f"SUCCESS {INSTANCE}"]
     assert not boot.called("set-instance-health")
+    assert "boot failures: the count" in said
+    assert "version: not recorded" in said
     assert "image: not kept on the volume" in said
     assert "user_data_after: a command failed" in said
-    assert not (boot.mount / "image.name").exists()
+    assert not boot.tag(f"chroma-image-{platform.machine()}")
 
 
-def test_the_image_is_kept_on_the_volume_and_taken_from_there(boot: Boot) -> None:
+REGISTRY_ERRORS = [
+    "dial tcp: i/o timeout",
+    "Error response from daemon: manifest unknown",
+    "ghcr.io/chroma-core/chroma:1.5.9: not found",
+    "denied: requested access to the resource is denied",
+    "no matching manifest for linux/arm64/v8 in the manifest list entries",
+]
+
+
+@pytest.mark.parametrize("error", REGISTRY_ERRORS)
+def test_an_instance_that_has_run_once_comes_up_without_the_registry(
+    boot: Boot, error: str
+) -> None:
     boot.run()
-    assert (boot.mount / "image.name").read_text() == "ghcr.io/chroma-core/chroma:1.5.9\n"
+    [kept] = (boot.mount / "images").iterdir()
+    assert boot.tag(f"chroma-image-{platform.machine()}") == f"{IMAGE_ID} {boot.settings['IMAGE']}"
     boot.calls.write_text("")
-    boot.fails("docker-pull", "dial tcp: i/o timeout")
+    boot.fails("docker-pull", error)
     said = boot.run()
-    assert "image: taking the one kept on the volume" in said
+    assert "taking the one kept on the volume" in said
+    assert boot.called("docker load|docker tag") == [
+        f"docker load -q -i {kept}",
+        f"docker tag {IMAGE_ID} chroma-server",
+    ]
     assert boot.signals == [f"SUCCESS {INSTANCE}"]
+
+
+def test_an_image_for_another_reference_is_not_taken(boot: Boot) -> None:
+    boot.run()
+    boot.calls.write_text("")
+    boot.settings["IMAGE"] = "ghcr.io/chroma-core/chroma:1.6.0"
+    boot.fails("docker-pull", "manifest unknown")
+    boot.run()
+    assert boot.failure == "image not found: chroma:1.6.0"
+    assert not boot.called("docker load")
+
+
+def test_each_architecture_has_its_own_kept_image(boot: Boot) -> None:
+    arm = "uname() { echo aarch64; }; IMAGE_TAG=chroma-image-aarch64; answers() { :; }\nmain"
+    boot.run()
+    boot.fails("docker-pull", "manifest unknown")
+    boot.calls.write_text("")
+    boot.run(arm)
+    assert boot.failure == "image not found: chroma:1.5.9"
+    assert not boot.called("docker load")
+    (boot.answers / "docker-pull.error").unlink()
+    boot.answer("docker-image", "sha256:" + "cd" * 32 + " 1000\n")
+    boot.run(arm)
+    assert len(list((boot.mount / "images").iterdir())) == 2
+    boot.fails("docker-pull", "manifest unknown")
+    for script, image_id in (("answers() { :; }\nmain", IMAGE_ID), (arm, "sha256:" + "cd" * 32)):
+        boot.calls.write_text("")
+        boot.run(script)
+        assert f"docker tag {image_id} chroma-server" in boot.called()
+        assert boot.signals == [f"SUCCESS {INSTANCE}"]
+
+
+def test_an_image_that_a_snapshot_brings_along_is_not_taken(boot: Boot) -> None:
+    """Only the address says which image was kept; a new stack's address says nothing."""
+    boot.run()
+    boot.tag(f"chroma-image-{platform.machine()}", "None")
+    boot.calls.write_text("")
+    boot.fails("docker-pull", "manifest unknown")
+    boot.run()
+    assert boot.failure == "image not found: chroma:1.5.9"
+    assert not boot.called("docker load")
+
+
+def test_a_kept_file_that_holds_another_image_is_refused(boot: Boot) -> None:
+    boot.run()
+    boot.calls.write_text("")
+    boot.fails("docker-pull", "manifest unknown")
+    boot.fails("docker-tag", "Error response from daemon: No such image")
+    boot.run()
+    assert boot.failure == "image kept on the volume is damaged"
+
+
+def test_a_tag_that_has_moved_is_kept_anew(boot: Boot) -> None:
+    boot.run()
+    boot.answer("docker-image", "sha256:" + "cd" * 32 + " 1000\n")
+    boot.run()
+    [kept] = (boot.mount / "images").iterdir()
+    assert kept.name == f"{platform.machine()}-{'cd' * 32}.tar.gz"
+    assert boot.tag(f"chroma-image-{platform.machine()}").startswith("sha256:" + "cd" * 32)
 
 
 def test_dockers_default_bridge_is_off_unless_the_owner_configures_docker(boot: Boot) -> None:

@@ -98,7 +98,8 @@ class Instance:
     @property
     def failure(self) -> str:
         """The reason in the stack's events; another instance is asked for, and nothing unpacked."""
-        first, second, replaced = [it for it in self.calls if "get-parameters" not in it]
+        first, second, *counted, replaced = [it for it in self.calls if "get-parameters" not in it]
+        assert ["-tags" in it for it in counted] == [True, True]
         assert second.endswith(f"--status FAILURE --unique-id {INSTANCE}")
         assert "set-instance-health" in replaced
         assert list(self.unpacked.iterdir()) == []

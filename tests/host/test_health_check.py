@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -24,6 +27,7 @@ systemctl() {{
     fi
 }}
 aws() {{ echo "aws $*"; }}
+journalctl() {{ echo "what Chroma said"; }}
 check "$CHROMA_URL"
 """
 
@@ -66,7 +70,7 @@ def waiting(server: socket.socket) -> int:
     return 10
 
 
-def check(root: Path, port: int, times: int = 1, up: int = 300) -> str:
+def check(root: Path, port: int, times: int = 1, up: int = 1200) -> str:
     """What the last of some checks in a row leads to, `up` seconds after the server's start."""
     (root / "instance-id").write_text("i-0123456789abcdef0\n")
     (root / "settings").write_text("REGION=eu-central-1\n")
@@ -75,6 +79,9 @@ def check(root: Path, port: int, times: int = 1, up: int = 300) -> str:
         "SETTINGS": f"{root}/settings",
         "INSTANCE_ID_FILE": f"{root}/instance-id",
         "HEALTH_CHECK_FAILURES": f"{root}/failures",
+        "HEALTH_CHECK_ANSWERED": f"{root}/answered",
+        "MAINTENANCE": f"{root}/maintenance",
+        "LOGS": str(root),
         "CHROMA_URL": f"http://127.0.0.1:{port}",
         "UP": str(up),
     }
@@ -105,8 +112,32 @@ def test_an_answer_begins_the_count_anew(tmp_path: Path, old_release: int) -> No
     assert check(tmp_path, nobody, times=3) == ""
 
 
-def test_a_server_that_starts_is_left_alone_for_five_minutes(tmp_path: Path) -> None:
-    assert check(tmp_path, free_port(), times=5, up=299) == ""
+def test_a_server_that_starts_is_left_alone_for_as_long_as_a_boot_waits_for_it(
+    tmp_path: Path,
+) -> None:
+    assert check(tmp_path, free_port(), times=45, up=1199) == ""
+
+
+def test_a_server_that_has_answered_since_its_start_is_not_starting(
+    tmp_path: Path, old_release: int
+) -> None:
+    check(tmp_path, old_release)
+    assert "restarting it" in check(tmp_path, free_port(), times=4, up=600)
+
+
+def test_a_server_that_is_started_again_has_the_time_of_a_start(
+    tmp_path: Path, old_release: int
+) -> None:
+    check(tmp_path, old_release)
+    an_hour_ago = time.time() - 3600
+    os.utime(tmp_path / "answered", (an_hour_ago, an_hour_ago))
+    assert check(tmp_path, free_port(), times=45, up=600) == ""
+
+
+def test_a_server_that_ends_soon_after_each_start_leads_to_another_instance(
+    tmp_path: Path,
+) -> None:
+    assert "Unhealthy" in check(tmp_path, free_port(), times=40, up=60)
 
 
 def test_an_instance_on_which_nothing_helps_asks_for_another_one(tmp_path: Path) -> None:
@@ -116,6 +147,55 @@ def test_an_instance_on_which_nothing_helps_asks_for_another_one(tmp_path: Path)
         "aws autoscaling set-instance-health --instance-id i-0123456789abcdef0 "
         "--health-status Unhealthy\n"
     )
+    [log] = tmp_path.glob("*-i-0123456789abcdef0-replaced.log")
+    assert log.read_text() == "what Chroma said\n"
+
+
+def maintenance(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `chroma-maintenance` says."""
+    return subprocess.run(
+        [str(HOST / "maintenance"), *arguments],
+        env={"PATH": "/usr/bin:/bin", "MAINTENANCE": f"{root}/maintenance"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+
+
+def minutes_left(said: str) -> float:
+    [until] = re.findall(r"maintenance until (\S+ \S+ UTC)", said)
+    end = datetime.strptime(until, "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=timezone.utc)
+    return (end - datetime.now(timezone.utc)).total_seconds() / 60
+
+
+def test_in_maintenance_a_stopped_server_stays_stopped(tmp_path: Path) -> None:
+    nobody = free_port()
+    said = maintenance(tmp_path, "on").stdout
+    assert 55 < minutes_left(said) <= 60
+    assert check(tmp_path, nobody, times=45) == ""
+    assert "no maintenance" in maintenance(tmp_path, "off").stdout
+    assert "restarting it" in check(tmp_path, nobody, times=4)
+
+
+def test_maintenance_ends_by_itself(tmp_path: Path) -> None:
+    assert 0 < minutes_left(maintenance(tmp_path, "on", "5").stdout) <= 5
+    (tmp_path / "maintenance").write_text(f"{int(time.time()) - 1}\n")
+    assert "no maintenance" in maintenance(tmp_path).stdout
+    assert "restarting it" in check(tmp_path, free_port(), times=4)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("on", "0"), ("on", "1441"), ("on", "an hour"), ("on", "5", "x"), ("off", "5"), ("help",)],
+)
+def test_what_maintenance_cannot_take_shows_its_usage(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    done = maintenance(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert done.stdout.startswith("usage: chroma-maintenance on [MINUTES")
+    assert not (tmp_path / "maintenance").exists()
 
 
 def test_a_server_that_hangs_has_ten_seconds_to_answer_and_is_asked_once(

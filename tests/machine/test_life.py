@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from tests.cloud.cdk import Cdk
@@ -224,12 +225,17 @@ def test_another_instance_takes_over_while_the_registry_is_unavailable(
 
     It ends while it writes, by a power cut.
     """
+    previous = server.machine
     wait_until(
-        lambda: server.machine.run("test -s /var/lib/chroma/image.name && sync").returncode == 0,
+        lambda: any(
+            "chroma-image-x86_64" in call.parameters.values()
+            for call in rig.aws.calls_of("CreateTags", previous.access_key)
+        ),
         "the image is kept",
         120,
         every=0.5,
     )
+    previous.run("sync")
     with server.writing(seconds=5):
         server.machine.terminate(hold=150)
     rig.registry.reachable = False
@@ -243,6 +249,27 @@ def test_another_instance_takes_over_while_the_registry_is_unavailable(
     assert "VolumeInUse" in machine.console
     assert "taking the one kept on the volume" in machine.console
     server.use_with_token(batches=2)
+    log = f"cat /var/lib/chroma/log/*-{previous.instance_id}.log"
+    assert "done: the server answers" in machine.run(log).stdout, "the previous instance's log"
+    mounted = machine.run("findmnt --noheadings --output OPTIONS /var/lib/chroma").stdout
+    assert {"nosuid", "nodev"} <= set(mounted.strip().split(","))
+
+
+def test_in_maintenance_chroma_stays_stopped_and_clients_are_told_to_come_back(
+    server: Server,
+) -> None:
+    run = server.machine.run
+    assert "maintenance until" in run("chroma-maintenance on 5").stdout
+    run("systemctl stop chroma.service")
+    run("for n in 1 2 3 4 5 6; do HEALTH_CHECK_REPLACE=5 /opt/chroma/health-check; done")
+    assert run("systemctl is-active chroma.service").stdout.strip() == "inactive"
+    answer = httpx.get(f"{server.machine.url}/api/v2/heartbeat", timeout=60)
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
+    assert "not running or not ready" in answer.json()["message"]
+    assert "no maintenance" in run("chroma-maintenance off").stdout
+    server.wait_for_answer(240)
+    server.use_with_token()
 
 
 def test_a_server_that_hangs_is_started_again(server: Server) -> None:
@@ -252,15 +279,13 @@ def test_a_server_that_hangs_is_started_again(server: Server) -> None:
     def process() -> int:
         return int(run(CHROMA_PROCESS).stdout.strip() or 0)
 
-    # As if it had been up for long: five minutes are granted to a start.
-    set_for_health_check(server, "HEALTH_CHECK_START=120")
     before = process()
     start = time.monotonic()
     since = run("kill -STOP $(docker top chroma -eo pid | tail -n +2); date +%s").stdout.strip()
     wait_until(lambda: process() not in (0, before), "it is another one", 400, every=0.5)
     another = process()
     # As its timer may at any moment.
-    run("HEALTH_CHECK_START=120 /opt/chroma/health-check")
+    run("/opt/chroma/health-check")
     server.wait_for_answer(120)
     print(f"hung to answer: {time.monotonic() - start:.0f} s")
     server.use_with_token()

@@ -12,6 +12,7 @@ import pytest
 from tests.cloud.cdk import Cdk
 from tests.cloud.moto_server import MotoServer
 from tests.host.chroma_servers import LAST_PYTHON
+from tests.host.programs import wait_until
 
 from .rig import Rig
 from .server import Server
@@ -44,7 +45,8 @@ def test_the_new_generation_takes_its_data_up_in_place(server: Server, cdk: Cdk)
     server.take_user_data()
     signal = server.boot().wait_for_signal()
     assert signal.status == "SUCCESS", server.machine.console[-6000:]
-    assert server.machine.run("cat /var/lib/chroma/version").stdout == "1.5.9\n"
+    version = "cat /var/lib/chroma/version"
+    wait_until(lambda: server.machine.run(version).stdout == "1.5.9\n", "it is recorded", 60)
     server.use(batches=6)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections import defaultdict
 from typing import Any
 
 import aws_cdk as cdk
+import yaml
 from aws_cdk.assertions import Annotations, Match, Template
 
 from chroma_stack import ChromaStack, context
@@ -30,8 +30,20 @@ def template(**settings: str) -> Template:
 @functools.cache
 def _template(settings: tuple[tuple[str, str], ...]) -> Template:
     made = Template.from_stack(stack(**dict(settings)))
-    assert len(json.dumps(made.to_json(), indent=1).encode()) <= TEMPLATE_LIMIT
+    assert len(as_sent(made).encode()) <= TEMPLATE_LIMIT
     return made
+
+
+class _Indented(yaml.SafeDumper):
+    """Indents lists, as the CDK command line does."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+def as_sent(made: Template) -> str:
+    """The template as the CDK command line sends it."""
+    return yaml.dump(made.to_json(), Dumper=_Indented, width=float("inf"), sort_keys=False)
 
 
 def resource(of: Template, resource_type: str) -> dict[str, Any]:

@@ -30,10 +30,10 @@ def test_the_old_instance_ends_before_the_new_one_starts() -> None:
 
 def test_the_stack_waits_for_the_instance_to_say_that_it_serves() -> None:
     group = resource(template(), GROUP)
-    assert group["CreationPolicy"]["ResourceSignal"] == {"Count": 1, "Timeout": "PT40M"}
+    assert group["CreationPolicy"]["ResourceSignal"] == {"Count": 1, "Timeout": "PT1H"}
     update = group["UpdatePolicy"]["AutoScalingRollingUpdate"]
     assert update["WaitOnResourceSignals"] is True
-    assert update["PauseTime"] == "PT40M"
+    assert update["PauseTime"] == "PT1H"
 
 
 def test_no_instance_starts_before_its_permissions_and_its_way_out_are_there() -> None:

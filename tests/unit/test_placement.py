@@ -216,11 +216,11 @@ def test_a_private_instance_may_take_its_own_interface_and_tag_it_and_no_other()
     assert "elastic-ip" not in str(statements(made))
 
 
-def test_a_private_instance_has_time_to_wait_for_its_interface_too() -> None:
+def test_a_private_instance_has_as_long_as_cloudformation_takes() -> None:
     group = resource(server_template(), GROUP)
-    assert group["CreationPolicy"]["ResourceSignal"]["Timeout"] == "PT55M"
+    assert group["CreationPolicy"]["ResourceSignal"]["Timeout"] == "PT1H"
     # CloudFormation takes an hour at most.
-    assert group["UpdatePolicy"]["AutoScalingRollingUpdate"]["PauseTime"] == "PT55M"
+    assert group["UpdatePolicy"]["AutoScalingRollingUpdate"]["PauseTime"] == "PT1H"
 
 
 def test_a_subnet_of_somebody_else_is_as_private_as_its_vpc_says() -> None:
