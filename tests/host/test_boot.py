@@ -252,7 +252,7 @@ def test_each_failed_boot_in_a_row_waits_longer_before_the_next_one_is_launched(
         slept.append(int(re.findall(r"slept (\d+)", said)[-1]))
         reason = f"{VOLUME} not attached"
         assert re.fullmatch(
-            rf"{count} in a row, 20\S+Z: {reason}", boot.tag("chroma-boot-failures")
+            rf"{count} in a row at 20\S+Z: {reason}", boot.tag("chroma-boot-failures")
         )
     assert slept == [0, 120, 360, 840, 1800, 3600, 3600]
 
@@ -267,7 +267,7 @@ def test_the_stack_is_told_of_a_failure_before_the_wait(boot: Boot) -> None:
 
 
 def test_a_boot_that_succeeds_begins_the_count_of_failures_anew(boot: Boot) -> None:
-    boot.tag("chroma-boot-failures", "4 in a row, 2026-11-25T00:00:00Z: what failed")
+    boot.tag("chroma-boot-failures", "4 in a row at 2026-11-25T00:00:00Z: what failed")
     boot.run()
     assert boot.tag("chroma-boot-failures") == "0"
 

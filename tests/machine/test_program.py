@@ -6,6 +6,8 @@ previous ones after that.
 
 from __future__ import annotations
 
+import re
+
 import base64
 import hashlib
 import shutil
@@ -101,7 +103,9 @@ def test_a_rollback_finds_the_previous_program(
         account.client("ssm").delete_parameter(Name=name)
 
 
-def test_a_fetch_that_fails_is_in_the_events_of_the_stack(rig: Rig, server: Server) -> None:
+def test_a_fetch_that_fails_is_in_the_events_of_the_stack_and_on_the_address(
+    rig: Rig, account: MotoServer, server: Server
+) -> None:
     with rig.aws.refusing("GetParameters", "AccessDeniedException", "not authorized"):
         machine = rig.launch(server.user_data)
         try:
@@ -117,3 +121,12 @@ def test_a_fetch_that_fails_is_in_the_events_of_the_stack(rig: Rig, server: Serv
     ]
     assert rig.aws.calls_of("AttachVolume", key) == []
     assert "(AccessDeniedException) when calling the GetParameters operation" in machine.console
+    [count] = account.client("ec2").describe_tags(
+        Filters=[
+            {"Name": "resource-id", "Values": [server.settings["ADDRESS"]]},
+            {"Name": "key", "Values": ["chroma-boot-failures"]},
+        ]
+    )["Tags"]
+    assert re.fullmatch(
+        r"1 in a row at 20\S+Z: program not fetched from Parameter Store", count["Value"]
+    )
