@@ -6,10 +6,9 @@ previous ones after that.
 
 from __future__ import annotations
 
-import re
-
 import base64
 import hashlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
