@@ -101,3 +101,8 @@ def test_following_the_readme_in_order_never_opens_what_was_narrowed(
 def test_no_page_gives_a_setting_for_one_deployment_that_should_stay(page: Path) -> None:
     for block in re.findall(r"(?ms)^ *```\n(.*?)^ *```", page.read_text()):
         assert not re.search("cdk deploy.* -c ", block), block
+
+
+def test_the_readme_warns_of_the_open_port_before_its_first_deployment() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert 0 < text.index("open to the whole internet") < text.index("npx cdk deploy")
