@@ -5,12 +5,22 @@ export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 ARGS ?=
 START := $(shell date +%s)
 
-.PHONY: synth deploy template publish dist unit test soak lint format docs bench pin
+.PHONY: synth set unset settings deploy template publish dist unit test soak lint format docs bench pin
 
 synth: .venv/installed node_modules/installed
 	cdk synth --quiet $(ARGS)
 
-# make deploy ARGS="-c instanceType=t3.medium"
+# Settings are kept in cdk.json: make set ARGS="instanceType=t3.medium allowedCidr=203.0.113.0/24"
+set: .venv/installed
+	python -m chroma_stack.configure $(ARGS)
+
+# make unset ARGS="allowedCidr"
+unset: .venv/installed
+	python -m chroma_stack.configure $(addsuffix =,$(ARGS))
+
+settings: .venv/installed
+	python -m chroma_stack.configure
+
 deploy: .venv/installed node_modules/installed
 	cdk deploy $(ARGS)
 

@@ -62,7 +62,7 @@ def chroma_stack(app: cdk.App) -> ChromaStack:
     given: Mapping[str, Any] = app.node.get_all_context()
     for key, value in given.items():
         _refuse_misspelt(key, value)
-    texts = {key: _text(given[key]) for key in _BY_KEY if given.get(key) is not None}
+    texts = settings_among(given)
     try:
         options = _options(texts)
         name = options.pop("stack_name", DEFAULT_STACK_NAME)
@@ -75,6 +75,14 @@ def chroma_stack(app: cdk.App) -> ChromaStack:
         return ChromaStack(app, name, **options)
     except SettingError as error:
         raise error.named(_key(error.name, texts)) from None
+
+
+def settings_among(values: Mapping[str, Any]) -> dict[str, str]:
+    """The settings among context values, as text.
+
+    :param values: the context values by their keys.
+    """
+    return {key: _text(values[key]) for key in _BY_KEY if values.get(key) is not None}
 
 
 def _options(texts: Mapping[str, str]) -> dict[str, Any]:

@@ -155,9 +155,17 @@ class ChromaStack(cdk.Stack):
                 "chroma-stack:no-ssh-cidr",
                 "keyName is given without sshCidr: the key is installed, port 22 stays closed.",
             )
-        if self.server.auth.mode is AuthMode.NONE and EVERYWHERE in allowed_cidrs:
+        if EVERYWHERE not in allowed_cidrs:
+            return
+        if self.server.auth.mode is AuthMode.NONE:
             cdk.Annotations.of(self).add_warning_v2(
                 "chroma-stack:open-to-the-world",
                 "auth=none and allowedCidr=0.0.0.0/0: ANYONE ON THE INTERNET CAN READ, CHANGE "
                 "AND DELETE EVERYTHING in this server. Set allowedCidr, or leave out auth.",
+            )
+        else:
+            cdk.Annotations.of(self).add_warning_v2(
+                "chroma-stack:plain-to-the-world",
+                "allowedCidr=0.0.0.0/0: the whole internet reaches port 8000, and there is no TLS: "
+                "clients send the credential unencrypted. Set allowedCidr to your own networks.",
             )

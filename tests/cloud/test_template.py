@@ -107,3 +107,28 @@ def test_the_data_outlives_the_stack_and_a_replacement(content: dict[str, Any]) 
     resources = content["Resources"].values()
     [volume] = [it for it in resources if it["Type"] == "AWS::EC2::Volume"]
     assert (volume["DeletionPolicy"], volume["UpdateReplacePolicy"]) == ("Snapshot", "Snapshot")
+
+
+@pytest.fixture(scope="module")
+def printed(cdk_program: None, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What two commands print, the first with settings of its own."""
+    cdk = Cdk(tmp_path_factory.mktemp("settings"), {})
+    return [
+        cdk.run("synth", "--quiet", context={"allowedCidr": "10.0.0.0/8", "volumeSize": 40}),
+        cdk.run("synth", "--quiet"),
+    ]
+
+
+def test_a_setting_for_one_command_is_said_to_be_that_and_missed_by_the_next(
+    printed: list[str],
+) -> None:
+    first, second = printed
+    assert "make set ARGS='volumeSize=40 allowedCidr=10.0.0.0/8'" in first
+    assert (
+        "WARNING: less protected than by the last command here: allowedCidr: 10.0.0.0/8 →" in second
+    )
+    assert "volumeSize: 40 → 24 (default)" in second
+
+
+def test_a_command_prints_nothing_about_the_version_of_node(printed: list[str]) -> None:
+    assert "node" not in "".join(printed).lower()

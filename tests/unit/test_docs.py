@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from chroma_stack import ChromaServerOptions, ChromaStackOptions
+from chroma_stack import ChromaServerOptions, ChromaStackOptions, configure
 from chroma_stack.container_network import DEFAULT_CONTAINER_CIDR
 from chroma_stack.context import SETTINGS
 from chroma_stack.instance import DEFAULT_INSTANCE_TYPE
@@ -73,5 +74,35 @@ def test_every_link_to_a_page_and_every_setting_named_exists(page: Path) -> None
     text = page.read_text()
     for link in re.findall(r"\]\((?!http)([^)#]+)", text):
         assert (page.parent / link).exists(), link
-    for key in re.findall(r"-c (\w+)=", text):
+    kept = " ".join(re.findall(r'make set ARGS="([^"]*)"', text))
+    for key in re.findall(r"(?:-c |\b)(\w+)=", " ".join(re.findall(r"-c \w+=", text)) + kept):
         assert key in {setting.key for setting in SETTINGS} | {"key"}, key
+
+
+def test_following_the_readme_in_order_never_opens_what_was_narrowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "README.md").read_text()
+    shutil.copy(ROOT / "cdk.json", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r'(?m)^make set ARGS="([^"]*)"', text)
+    assert len(commands) > 3
+    for arguments in commands:
+        secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:traces-a1b2c3"
+        configure.main(arguments.replace("=ARN", f"={secret}").split())
+        assert configure.kept()["allowedCidr"] == "203.0.113.0/24"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))],
+    ids=lambda page: page.name,
+)
+def test_no_page_gives_a_setting_for_one_deployment_that_should_stay(page: Path) -> None:
+    for block in re.findall(r"(?ms)^ *```\n(.*?)^ *```", page.read_text()):
+        assert not re.search("cdk deploy.* -c ", block), block
+
+
+def test_the_readme_warns_of_the_open_port_before_its_first_deployment() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert 0 < text.index("open to the whole internet") < text.index("npx cdk deploy")

@@ -47,12 +47,18 @@ def test_the_outputs_give_the_address_and_the_commands_needed_next() -> None:
     assert all(output["Description"] for output in outputs.values())
 
 
-def test_the_defaults_bring_no_warning() -> None:
-    assert warnings(stack()) == []
+def test_a_port_that_the_world_reaches_without_tls_is_warned_of_at_synth() -> None:
+    [warning] = warnings(stack())
+    assert "the whole internet reaches port 8000" in warning
+    assert "no TLS" in warning
+
+
+def test_a_server_for_some_networks_brings_no_warning() -> None:
+    assert warnings(stack(allowedCidr="203.0.113.0/24")) == []
 
 
 def test_a_key_without_a_network_for_it_is_warned_of() -> None:
-    [warning] = warnings(stack(keyName="ops"))
+    [warning] = warnings(stack(keyName="ops", allowedCidr="203.0.113.0/24"))
     assert "port 22 stays closed" in warning
 
 
