@@ -96,5 +96,16 @@ class Relay:
             self._process.wait(30)
 
 
+def http2_status(port: int, method: str, path: str) -> str:
+    """What the relay answers to a request that is sent as it stands."""
+    command = [program("curl"), "--silent", "--http2-prior-knowledge", "--path-as-is"]
+    command += ["--request", method, "--max-time", "20"]
+    command += ["--output", os.devnull, "--write-out", "%{http_code}"]
+    asked = subprocess.run(
+        [*command, f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True
+    )
+    return asked.stdout
+
+
 def _variables(file: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in file.read_text().splitlines())
