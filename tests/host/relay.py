@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import subprocess
 import sys
@@ -49,10 +48,7 @@ class Relay:
         (folder / "settings").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
         self.prepared = subprocess.run(
             [sys.executable, HOST / "otel.py", folder],
-            env={
-                "PATH": f"{folder}:{os.environ['PATH']}",
-                "PROXY_GROUP": grp.getgrgid(os.getgid()).gr_name,
-            },
+            env={"PATH": f"{folder}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
             timeout=30,

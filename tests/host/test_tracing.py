@@ -295,6 +295,13 @@ def test_what_is_malformed_is_refused_on_the_machine_too(
     assert headers is None or headers not in relay.prepared.stderr
 
 
-def test_the_headers_are_for_root_and_haproxy_alone(tmp_path: Path) -> None:
+def test_the_headers_are_for_root_alone_who_hands_them_to_the_relay(tmp_path: Path) -> None:
     Relay(tmp_path, "a.b", headers=HEADERS)
-    assert (tmp_path / "relay-headers.cfg").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "relay-headers.cfg").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_relay_may_read_the_certificates_that_it_verifies_against(
+    tmp_path: Path, authority: Authority
+) -> None:
+    Relay(tmp_path, "a.b", authority=authority.file)
+    assert (tmp_path / "relay-ca.pem").stat().st_mode & 0o777 == 0o644
