@@ -12,7 +12,6 @@ import ipaddress
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -154,12 +153,11 @@ def _fetch(region: str, query: str, *command: str) -> str:
     return answer.stdout
 
 
-def _write(file: str, text: str) -> None:
-    """For root and HAProxy alone."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
+def _write(file: str, text: str, mode: int = 0o600) -> None:
+    """For root alone, unless told otherwise; systemd hands it to the relay."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w") as out:
         out.write(text)
-    shutil.chown(file, group=os.environ.get("PROXY_GROUP", "haproxy"))
 
 
 def _variables(values: dict[str, str]) -> str:
@@ -186,10 +184,10 @@ def _prepare_relay(folder: str, settings: dict[str, str]) -> None:
         headers = _fetch(region, "SecretString", *fetch)
     if parameter := settings["OTEL_AUTHORITY"]:
         authority = f"{folder}/relay-ca.pem"
-        _write(
-            authority,
-            _fetch(region, "Parameter.Value", "ssm", "get-parameter", "--name", parameter),
+        certificates = _fetch(
+            region, "Parameter.Value", "ssm", "get-parameter", "--name", parameter
         )
+        _write(authority, certificates, 0o644)
     _write(f"{folder}/relay-headers.cfg", haproxy_headers(parse_headers(headers)))
     relay = {
         "OTEL_HOST": endpoint.host,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import subprocess
 import sys
@@ -49,10 +48,7 @@ class Relay:
         (folder / "settings").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
         self.prepared = subprocess.run(
             [sys.executable, HOST / "otel.py", folder],
-            env={
-                "PATH": f"{folder}:{os.environ['PATH']}",
-                "PROXY_GROUP": grp.getgrgid(os.getgid()).gr_name,
-            },
+            env={"PATH": f"{folder}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
             timeout=30,
@@ -94,6 +90,17 @@ class Relay:
         if self._process is not None:
             self._process.terminate()
             self._process.wait(30)
+
+
+def http2_status(port: int, method: str, path: str) -> str:
+    """What the relay answers to a request that is sent as it stands."""
+    command = [program("curl"), "--silent", "--http2-prior-knowledge", "--path-as-is"]
+    command += ["--request", method, "--max-time", "20"]
+    command += ["--output", os.devnull, "--write-out", "%{http_code}"]
+    asked = subprocess.run(
+        [*command, f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True
+    )
+    return asked.stdout
 
 
 def _variables(file: Path) -> dict[str, str]:

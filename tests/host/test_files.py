@@ -82,6 +82,26 @@ def test_haproxy_refuses_to_run_without_the_file_of_credentials(tmp_path: Path) 
     assert checked.returncode == 1
 
 
+def unit(name: str) -> dict[str, str]:
+    """What a unit says, without its sections; of what is said twice, the last."""
+    lines = (HOST / name).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def test_relay_and_proxy_run_as_different_users_so_neither_reaches_what_is_the_others() -> None:
+    relay, proxy = unit("chroma-relay.service"), unit("chroma-proxy.service")
+    assert (relay["DynamicUser"], proxy["User"]) == ("true", "haproxy")
+    assert {"User", "Group", "SupplementaryGroups"}.isdisjoint(relay)
+    # Its folder holds the admin socket.
+    assert proxy["RuntimeDirectoryMode"] == "0700"
+
+
+@pytest.mark.parametrize("name", ["chroma-relay.service", "chroma-proxy.service"])
+def test_neither_relay_nor_proxy_has_a_capability(name: str) -> None:
+    assert unit(name)["CapabilityBoundingSet"] == ""
+    assert "AmbientCapabilities" not in unit(name)
+
+
 def test_the_configuration_holds_no_credential_and_needs_no_root() -> None:
     words = (HOST / "proxy.cfg").read_text().split()
     assert {"user", "group", "chroot", "userlist", "password"}.isdisjoint(words)

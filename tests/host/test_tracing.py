@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
 
 from tests.host.chroma_servers import CURRENT, LAST_PYTHON, VERSIONS, ChromaServer
 from tests.host.collector import Authority, Collector
 from tests.host.programs import wait_until
-from tests.host.relay import Relay
+from tests.host.relay import Relay, http2_status
 
 NAME = "localhost"
 HEADERS = '{"x-honeycomb-team": "a%b\\\\c\'d e#f"}'
@@ -129,6 +131,50 @@ def test_the_metrics_of_1_x_pass_too(
     use(server)
     # They are exported once a minute.
     wait_until(lambda: plain_collector.metrics, "metrics arrive", 90)
+
+
+EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "/1/datasets/production"),
+        ("GET", EXPORT),
+        ("PUT", EXPORT),
+        ("POST", "/1/events/production"),
+        ("POST", f"{EXPORT}/"),
+        ("POST", f"/1{EXPORT}"),
+        ("POST", f"{EXPORT}?to=elsewhere"),
+        ("POST", f"{EXPORT}/../../1/datasets"),
+        ("POST", EXPORT.replace("/Export", "/%45xport")),
+    ],
+)
+def test_the_collectors_key_serves_for_nothing_but_exports(
+    method: str, path: str, tmp_path: Path, plain_collector: Collector
+) -> None:
+    """A container that was taken over asks the relay, which adds the key."""
+    plain_collector.clear()
+    relay = Relay(tmp_path, f"http://{NAME}:{plain_collector.port}", headers="x-team=abc").start()
+    try:
+        status = http2_status(relay.port, method, path)
+    finally:
+        relay.stop()
+    assert status == "403"
+    assert plain_collector.headers == []
+
+
+def test_logs_pass_too(tmp_path: Path, plain_collector: Collector) -> None:
+    relay = Relay(tmp_path, f"http://{NAME}:{plain_collector.port}").start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{relay.port}") as channel:
+            logs = logs_service_pb2_grpc.LogsServiceStub(channel)
+            with pytest.raises(grpc.RpcError) as refusal:
+                logs.Export(logs_service_pb2.ExportLogsServiceRequest(), timeout=20)
+    finally:
+        relay.stop()
+    # By the collector of the tests, which has no such service; the relay says PERMISSION_DENIED.
+    assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 @pytest.mark.parametrize("kind", ["a name that is not in it", "an authority that is unknown"])
@@ -249,6 +295,13 @@ def test_what_is_malformed_is_refused_on_the_machine_too(
     assert headers is None or headers not in relay.prepared.stderr
 
 
-def test_the_headers_are_for_root_and_haproxy_alone(tmp_path: Path) -> None:
+def test_the_headers_are_for_root_alone_who_hands_them_to_the_relay(tmp_path: Path) -> None:
     Relay(tmp_path, "a.b", headers=HEADERS)
-    assert (tmp_path / "relay-headers.cfg").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "relay-headers.cfg").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_relay_may_read_the_certificates_that_it_verifies_against(
+    tmp_path: Path, authority: Authority
+) -> None:
+    Relay(tmp_path, "a.b", authority=authority.file)
+    assert (tmp_path / "relay-ca.pem").stat().st_mode & 0o777 == 0o644

@@ -72,6 +72,17 @@ def test_the_documented_commands_bring_a_server_with_its_token_and_its_traces(
         wait_until(collector.names, "spans arrive", 60)
         assert collector.services == {"chromadb"}
         assert {headers["x-honeycomb-team"] for headers in collector.headers} == {TEAM}
+        # Each on its own: neither can read what the other holds.
+        users, capabilities = set(), set()
+        for unit in ("chroma-proxy", "chroma-relay"):
+            status = f"/proc/$(systemctl show --value --property=MainPID {unit})/status"
+            user, *held = machine.run(rf"grep -hE '^(Uid|Cap(Eff|Bnd)):' {status}").stdout.split(
+                "\n"
+            )
+            users.add(user)
+            capabilities |= {int(line.split()[1], 16) for line in held if line}
+        assert len(users) == 2
+        assert capabilities == {0}
         # Changed headers are taken up every ten minutes; here at once.
         account.client("secretsmanager").put_secret_value(
             SecretId=server.settings["OTEL_HEADERS_SECRET"],
