@@ -23,7 +23,7 @@ from chroma_stack import (
     version,
 )
 from chroma_stack.errors import SettingError
-from chroma_stack.settings import Setting
+from chroma_stack.settings import Setting, flag
 from chroma_stack.stack import DEFAULT_STACK_NAME, ChromaStack
 
 SECTIONS: Mapping[str, tuple[Setting, ...]] = {
@@ -82,7 +82,7 @@ def settings_among(values: Mapping[str, Any]) -> dict[str, str]:
 
     :param values: the context values by their keys.
     """
-    return {key: _text(values[key]) for key in _BY_KEY if values.get(key) is not None}
+    return {key: _text(_BY_KEY[key], values[key]) for key in _BY_KEY if values.get(key) is not None}
 
 
 def _options(texts: Mapping[str, str]) -> dict[str, Any]:
@@ -100,15 +100,22 @@ def _options(texts: Mapping[str, str]) -> dict[str, Any]:
 
 def _key(name: str, texts: Mapping[str, str]) -> str:
     """The context key by which the user gave what the code calls by another name."""
-    keys = [key for key in texts if name == (_BY_KEY[key].field or _BY_KEY[key].option)]
-    return keys[0] if keys else name
+    keys = [*texts, *_BY_KEY]  # one that was given, if possible
+    names = (key for key in keys if name == (_BY_KEY[key].field or _BY_KEY[key].option))
+    return next(names, name)
 
 
-def _text(value: Any) -> str:
-    # cdk.json may hold numbers, lists and objects; the command line gives text.
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return json.dumps(value) if isinstance(value, dict) else str(value)
+def _text(setting: Setting, value: Any) -> str:
+    """The value as on the command line; ``cdk.json`` may hold numbers, lists and objects too."""
+    if isinstance(value, bool) and setting.parse is flag:
+        return str(value)
+    if isinstance(value, list) and setting.several:
+        return ",".join(_text(setting, part) for part in value)
+    if isinstance(value, dict) and setting.field == "headers":
+        return json.dumps(value)
+    if isinstance(value, bool | list | dict):
+        raise SettingError(setting.key, "…" if setting.hidden else value, "one text")
+    return str(value)
 
 
 def _refuse_misspelt(key: str, value: Any) -> None:

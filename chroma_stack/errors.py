@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+
 
 class SettingError(ValueError):
     """A setting was given a value that the server could not run with.
 
-    The message names the setting, the value and what is allowed.
+    The message names the setting, the value, shortened when it is long, and what is allowed.
     """
 
     def __init__(self, name: str, value: object, allowed: str) -> None:
@@ -15,7 +20,7 @@ class SettingError(ValueError):
         :param value: what it was given.
         :param allowed: what it may be given, in words.
         """
-        super().__init__(f"{name}={value!r} is refused: {allowed}")
+        super().__init__(f"{name}={_SHORT.repr(value)} is refused: {allowed}")
         self.name: str = name
         """The setting."""
         self.value: object = value

@@ -104,8 +104,9 @@ class ChromaServerOptions(TypedDict, total=False):
 
     volume: ec2.IVolume
     """The data volume of an earlier server, in the zone of the subnet, to go on with. It stays
-    when this server is removed; the properties of a new volume say nothing about it, nor does
-    ``backup_retention``. Default: a new volume, which belongs to this server."""
+    when this server is removed, and ``backup_retention`` does not include it. What makes a new
+    volume (``volume_size``, ``snapshot_id``, ``storage_encryption_key``) is refused beside it.
+    Default: a new volume, which belongs to this server."""
 
     volume_size: cdk.Size
     """Size of the data volume. It may grow later, never shrink. Default: 24 GiB."""
@@ -204,6 +205,8 @@ class ChromaServer(IChromaServer):
         self._connections = ec2.Connections(security_groups=groups, default_port=ec2.Port.tcp(PORT))
         self._role = InstanceRole(self)
 
+        if "volume" in options:
+            storage.refuse_new_volume("volume", options["volume"].volume_id, options)
         self.volume: ec2.IVolume = options.get("volume") or self._data_volume(subnet, options)
         """The volume that holds the data."""
         storage.grant_attach(self.volume, self._role)
@@ -384,7 +387,7 @@ class ChromaServer(IChromaServer):
             removal_policy=options.get("removal_policy", cdk.RemovalPolicy.SNAPSHOT),
         )
         retention = options.get("backup_retention", storage.DEFAULT_BACKUP_RETENTION)
-        if retention.to_days() > 0:
+        if storage.retained_days(retention) > 0:
             storage.DailyBackup(self, volumes=[volume], retention=retention)
         return volume
 

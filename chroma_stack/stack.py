@@ -9,7 +9,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
-from chroma_stack import outputs
+from chroma_stack import outputs, storage
 from chroma_stack.auth import AuthMode
 from chroma_stack.errors import SettingError
 from chroma_stack.network import EVERYWHERE, DefaultVpc
@@ -29,7 +29,7 @@ SETTINGS = (
         meaning="Name of the stack; several servers in one account need several names.",
         default=DEFAULT_STACK_NAME,
         pattern="[A-Za-z][A-Za-z0-9-]{0,127}",
-        allowed="a letter and up to 127 letters, digits and hyphens",
+        allowed="a letter first, then up to 127 letters, digits and hyphens",
     ),
 )
 
@@ -132,8 +132,7 @@ class ChromaStack(cdk.Stack):
 
     def _volume(self, options: ChromaStackOptions) -> ec2.IVolume:
         volume_id = options["volume_id"]
-        if "snapshot_id" in options or "volume_size" in options:
-            raise SettingError("volume_id", volume_id, "without snapshotId and volumeSize")
+        storage.refuse_new_volume("volume_id", volume_id, options)
         # Its zone is not asked for; one in another zone cannot be attached, and the boot
         # says so.
         return ec2.Volume.from_volume_attributes(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_dlm as dlm
@@ -72,12 +73,33 @@ class DataVolume(ec2.Volume):
             resource.size = size.to_gibibytes()
 
 
+def refuse_new_volume(name: str, volume_id: str, options: Mapping[str, Any]) -> None:
+    """Refuse what would make another volume than the one that is given.
+
+    :param name: the option that gives it.
+    :raises SettingError: when there is such an option.
+    """
+    if options.keys() & {"snapshot_id", "volume_size", "storage_encryption_key"}:
+        raise SettingError(name, volume_id, "without a size, snapshot or key: it has its own")
+
+
 def grant_attach(volume: ec2.IVolume, role: InstanceRole) -> None:
     """Let the instance attach the volume, and no other, to instances of this server only."""
     # With no instance this is the volume's own statement and, when it has a customer-managed
     # key, the one that lets EC2 use the key.
     volume.grant_attach_volume(role, [])
     role.allow_for_own("ec2:AttachVolume", "ec2", "instance/*")
+
+
+def retained_days(retention: cdk.Duration) -> int:
+    """For how many days snapshots are kept.
+
+    :raises SettingError: when it is no number of days that there may be.
+    """
+    days = retention.to_days(integral=False)
+    if not (float(days).is_integer() and 0 <= days <= _LONGEST_RETENTION):
+        raise SettingError("backup_retention", f"{days:g} days", _RETENTION_ALLOWED)
+    return int(days)
 
 
 class DailyBackup(Construct):
@@ -127,7 +149,7 @@ class DailyBackup(Construct):
                             interval=24, interval_unit="HOURS", times=["03:00"]
                         ),
                         retain_rule=dlm.CfnLifecyclePolicy.RetainRuleProperty(
-                            count=retention.to_days()
+                            count=retained_days(retention)
                         ),
                         copy_tags=True,
                     )

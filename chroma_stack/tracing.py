@@ -75,7 +75,7 @@ class ChromaTracing:
         :raises SettingError: when a value is none of these.
         """
         if headers and headers_secret is not None:
-            raise SettingError("headers", "…", "either headers or headers_secret")
+            raise SettingError("headers", "…", "not together with a secret that holds the headers")
         _check_endpoint(endpoint)
         self.endpoint: str = endpoint
         """Where traces go, as it was given."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from aws_cdk.assertions import Template
 
 from chroma_stack import SettingError
 from chroma_stack.context import SETTINGS
 from chroma_stack.settings import Setting
 from tests.unit.synthesis import host_settings, launch, properties, stack, template
 
+SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:chroma-AbCdEf"
 BY_KEY = [setting for setting in SETTINGS if setting.key]
 ARM_IMAGE = "resolve:ssm:/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
 X86_IMAGE = "resolve:ssm:/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
@@ -141,7 +145,7 @@ REFUSED = [
     ("allowedCidr", "10.0.0.0/8,", "an IPv4 network"),
     ("allowedCidr", "2001:db8::/32", "an IPv4 network"),
     ("sshCidr", "0.0.0.0/0", "keyName"),
-    ("stackName", "my_stack", "a letter and up to 127 letters"),
+    ("stackName", "my_stack", "a letter first, then up to 127 letters"),
     ("keyName", "", "key pair"),
     ("auth", "password", "token, basic, none"),
     ("auth", "", "token, basic, none"),
@@ -161,6 +165,42 @@ def test_a_wrong_value_is_refused_by_key_value_and_what_is_allowed(
     assert str(refusal.value).startswith(f"{key}=")
     assert repr(value.split(",")[-1])[1:-1] in str(refusal.value)
     assert allowed in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("otelCollectionEndpoint", True),
+        ("keyName", False),
+        ("auth", ["token"]),
+        ("volumeSize", [100]),
+        ("instanceType", {"type": "t3.small"}),
+        ("sshCidr", [True]),
+    ],
+)
+def test_a_value_of_another_kind_in_cdk_json_is_no_text_by_chance(key: str, value: Any) -> None:
+    with pytest.raises(SettingError, match=rf"^{key}=.* is refused: one text"):
+        stack(**{key: value})
+
+
+def test_true_in_cdk_json_is_what_it_is_on_the_command_line() -> None:
+    assert host_settings(Template.from_stack(stack(startEmpty=True)))["START_EMPTY"] == "true"
+
+
+def test_a_long_value_is_not_printed_whole() -> None:
+    with pytest.raises(SettingError) as refusal:
+        stack(stackName="x" * 100_000)
+    assert len(str(refusal.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "key", ["otelServiceName", "otelGranularity", "otelHeadersSecretArn", "otelCollectionHeaders"]
+)
+def test_a_setting_for_a_collector_that_is_not_given_is_refused_under_its_own_key(key: str) -> None:
+    given = {"otelHeadersSecretArn": SECRET, "otelGranularity": "none"}.get(key, "a=b")
+    given = "chroma" if key == "otelServiceName" else given
+    with pytest.raises(SettingError, match=rf"^{key}=.*otelCollectionEndpoint"):
+        stack(**{key: given})
 
 
 @pytest.mark.parametrize("setting", BY_KEY, ids=lambda setting: setting.key)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import aws_cdk as cdk
 import pytest
+from aws_cdk import aws_ec2 as ec2
 
 from chroma_stack import SettingError
+from tests.unit.construct import server_template
 from tests.unit.synthesis import host_settings, launch, properties, resource, stack, template
 
 VOLUME = "AWS::EC2::Volume"
@@ -48,8 +52,32 @@ def test_a_volume_of_an_earlier_server_is_taken_and_none_is_made() -> None:
 
 @pytest.mark.parametrize("other", [{"snapshotId": SNAPSHOT}, {"volumeSize": "100"}])
 def test_a_volume_and_what_would_make_another_do_not_go_together(other: dict[str, str]) -> None:
-    with pytest.raises(SettingError, match=r"^volumeId=.*without snapshotId and volumeSize"):
+    with pytest.raises(SettingError, match=r"^volumeId=.*without a size, snapshot or key"):
         stack(volumeId="vol-0123456789abcdef0", **other)
+
+
+@pytest.mark.parametrize(
+    "other", [{"snapshot_id": SNAPSHOT}, {"volume_size": cdk.Size.gibibytes(100)}]
+)
+def test_what_makes_a_new_volume_is_not_ignored_beside_a_given_one(other: dict[str, Any]) -> None:
+    def with_volume(stack: cdk.Stack) -> dict[str, Any]:
+        volume = ec2.Volume.from_volume_attributes(
+            stack, "Volume", volume_id="vol-0123456789abcdef0", availability_zone="eu-central-1a"
+        )
+        return {"volume": volume, **other}
+
+    with pytest.raises(SettingError, match=r"^volume=.*without a size, snapshot or key"):
+        server_template(with_volume)
+
+
+@pytest.mark.parametrize(
+    "retention", [cdk.Duration.days(2000), cdk.Duration.hours(12)], ids=["2000 days", "12 hours"]
+)
+def test_snapshots_are_kept_for_whole_days_and_as_long_as_aws_keeps_them(
+    retention: cdk.Duration,
+) -> None:
+    with pytest.raises(SettingError, match=r"^backup_retention=.*whole number of days"):
+        server_template(lambda _: {"backup_retention": retention})
 
 
 def test_the_data_is_snapshotted_every_day_and_a_week_of_snapshots_is_kept() -> None:

@@ -150,5 +150,5 @@ def test_the_construct_takes_headers_as_text_or_as_a_secret_but_not_both() -> No
         secret = secretsmanager.Secret(stack, "Headers")
         return {"tracing": ChromaTracing(endpoint="a.b", headers={"a": "b"}, headers_secret=secret)}
 
-    with pytest.raises(SettingError, match="either headers or headers_secret"):
+    with pytest.raises(SettingError, match="not together with a secret"):
         server_template(with_both)
