@@ -10,6 +10,7 @@ import pytest
 
 from tests.host.chroma_servers import CURRENT, LAST_PYTHON, ChromaServer
 from tests.host.container_network import ContainerNetwork
+from tests.host.haproxys import AMAZON_LINUX, INSTALLED, haproxy
 from tests.host.proxy import Proxy
 from tests.host.recorder import Recorder
 
@@ -41,14 +42,22 @@ def recorder() -> Iterator[Recorder]:
     recorder.close()
 
 
+@pytest.fixture(scope="session", params=[INSTALLED, AMAZON_LINUX])
+def haproxy_program(request: pytest.FixtureRequest) -> str:
+    """The path of each release of HAProxy in turn."""
+    return haproxy(request.param)
+
+
 @pytest.fixture(scope="module")
-def make_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Proxy]]:
+def make_proxy(
+    tmp_path_factory: pytest.TempPathFactory, haproxy_program: str
+) -> Iterator[Callable[..., Proxy]]:
     """A function like `Proxy` whose proxys are closed at the end of the module."""
     proxys: list[Proxy] = []
 
     def make(chroma: str, **options: str) -> Proxy:
         folder: Path = tmp_path_factory.mktemp("proxy")
-        proxys.append(Proxy(folder, chroma, **options))  # type: ignore[arg-type]
+        proxys.append(Proxy(folder, chroma, program=haproxy_program, **options))  # type: ignore[arg-type]
         return proxys[-1]
 
     yield make

@@ -14,7 +14,8 @@ from typing import Any
 
 import httpx
 
-from tests.host.programs import HOST, free_port, program, wait_until
+from tests.host import programs
+from tests.host.programs import HOST, free_port, wait_until
 
 TOKEN = "a-Token_with$(punctuation)`'\"\\;,:|&<>{}[]?*~^%!@#+=./"
 """As Chroma's own check allowed it: every kind of punctuation."""
@@ -45,8 +46,10 @@ class Proxy:
         token_header: str = "Authorization",
         credential: str | None = None,
         cors: str = "",
+        program: str = "",
     ) -> None:
         self.folder = folder
+        self.program = program or programs.program("haproxy")
         self.auth, self.token_header = auth, token_header
         self.credential = credential or (BASIC if auth == "basic" else TOKEN)
         self.port = free_port()
@@ -92,7 +95,7 @@ class Proxy:
     def start(self) -> Proxy:
         if not self.credentials.exists():
             self.accept(*self.right.values())
-        command = [program("haproxy"), "-Ws", "-f", str(HOST / "proxy.cfg")]
+        command = [self.program, "-Ws", "-f", str(HOST / "proxy.cfg")]
         with self.log.open("ab") as log:
             before = log.tell()
             self.haproxy = subprocess.Popen(

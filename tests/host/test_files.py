@@ -19,11 +19,13 @@ SCRIPTS = [
 GOOD = {"AUTH": "token", "AUTH_TOKEN_HEADER": "Authorization", "CORS_ALLOW_ORIGINS": ""}
 
 
-def check(settings: dict[str, str], tmp_path: Path) -> subprocess.CompletedProcess[str]:
+def check(
+    haproxy: str, settings: dict[str, str], tmp_path: Path
+) -> subprocess.CompletedProcess[str]:
     credentials = tmp_path / "credentials"
     credentials.write_text("0" * 64 + "\n")
     return subprocess.run(
-        [program("haproxy"), "-c", "-f", str(HOST / "proxy.cfg")],
+        [haproxy, "-c", "-f", str(HOST / "proxy.cfg")],
         env={"PROXY_CREDENTIALS": str(credentials), "PATH": os.environ["PATH"]} | settings,
         capture_output=True,
         text=True,
@@ -48,10 +50,10 @@ def test_shellcheck_finds_nothing(script: Path) -> None:
     ),
 )
 def test_haproxy_takes_the_configuration_in_every_mode(
-    tmp_path: Path, auth: str, token_header: str, cors: str
+    haproxy_program: str, tmp_path: Path, auth: str, token_header: str, cors: str
 ) -> None:
     settings = {"AUTH": auth, "AUTH_TOKEN_HEADER": token_header, "CORS_ALLOW_ORIGINS": cors}
-    checked = check(settings, tmp_path)
+    checked = check(haproxy_program, settings, tmp_path)
     assert checked.returncode == 0, checked.stderr
     assert "WARNING" not in checked.stderr
 
@@ -67,18 +69,24 @@ def test_haproxy_takes_the_configuration_in_every_mode(
     ],
     ids=str,
 )
-def test_haproxy_refuses_an_unknown_mode(tmp_path: Path, change: dict[str, str]) -> None:
-    checked = check(GOOD | change, tmp_path)
+def test_haproxy_refuses_an_unknown_mode(
+    haproxy_program: str, tmp_path: Path, change: dict[str, str]
+) -> None:
+    checked = check(haproxy_program, GOOD | change, tmp_path)
     assert checked.returncode == 1
     assert "AUTH must be token" in checked.stderr
 
 
-def test_haproxy_refuses_to_run_without_any_setting(tmp_path: Path) -> None:
-    assert check({}, tmp_path).returncode == 1
+def test_haproxy_refuses_to_run_without_any_setting(haproxy_program: str, tmp_path: Path) -> None:
+    assert check(haproxy_program, {}, tmp_path).returncode == 1
 
 
-def test_haproxy_refuses_to_run_without_the_file_of_credentials(tmp_path: Path) -> None:
-    checked = check(GOOD | {"PROXY_CREDENTIALS": str(tmp_path / "missing")}, tmp_path)
+def test_haproxy_refuses_to_run_without_the_file_of_credentials(
+    haproxy_program: str, tmp_path: Path
+) -> None:
+    checked = check(
+        haproxy_program, GOOD | {"PROXY_CREDENTIALS": str(tmp_path / "missing")}, tmp_path
+    )
     assert checked.returncode == 1
 
 

@@ -1,4 +1,4 @@
-"""Guessing the credential: 20 wrong ones a minute from one address, and no lock for the right one."""
+"""Guessing the credential: 20 wrong ones a minute from one address, then none is believed there."""
 
 from __future__ import annotations
 
@@ -41,11 +41,31 @@ def test_20_wrong_credentials_are_refused_and_more_are_limited(proxy: Proxy) -> 
         assert answer.headers["Retry-After"] == "60"
 
 
-def test_the_right_credential_passes_whatever_others_at_the_address_do(proxy: Proxy) -> None:
+def test_while_an_address_is_limited_the_right_credential_gets_the_same_answer(
+    proxy: Proxy,
+) -> None:
+    with from_address("127.0.0.4") as client:
+        guess(client, proxy, 50)
+        wrong = client.get(proxy.url + GUARDED, headers=proxy.wrong)
+        right = client.get(proxy.url + GUARDED, headers=proxy.right)
+        assert (right.status_code, right.text) == (429, wrong.text)
+        assert right.headers == wrong.headers
+
+
+def test_the_right_credential_passes_from_an_address_where_it_passed_before(proxy: Proxy) -> None:
     with httpx.Client() as client:
+        assert client.get(proxy.url + GUARDED, headers=proxy.right).status_code == 200
         guess(client, proxy, 50)
         for _ in range(50):
             assert client.get(proxy.url + GUARDED, headers=proxy.right).status_code == 200
+
+
+def test_an_open_path_makes_no_address_a_trusted_one(proxy: Proxy) -> None:
+    with from_address("127.0.0.5") as client:
+        assert client.get(proxy.url + "/api/v2/heartbeat").status_code == 200
+        guess(client, proxy, 50)
+        assert client.get(proxy.url + "/api/v2/heartbeat").status_code == 200
+        assert client.get(proxy.url + GUARDED, headers=proxy.right).status_code == 429
 
 
 def test_other_addresses_have_their_own_count(proxy: Proxy) -> None:
@@ -73,8 +93,7 @@ def test_the_limit_ends(proxy: Proxy) -> None:
     with httpx.Client() as client:
         started = time.monotonic()
         guess(client, proxy, 30)
-        wrong = proxy.wrong
-        while client.get(proxy.url + GUARDED, headers=wrong).status_code == 429:
+        while client.get(proxy.url + GUARDED, headers=proxy.right).status_code == 429:
             assert time.monotonic() - started < 90
             time.sleep(1)
         assert time.monotonic() - started < 75
