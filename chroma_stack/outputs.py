@@ -38,6 +38,7 @@ def of(server: ChromaServer) -> dict[str, Output]:
             "Opens a shell on the instance (needs the Session Manager plugin)",
             f"aws ssm start-session --region {region} --target {instance}",
         ),
+        "GroupName": Output("Auto Scaling group of the instance", group),
         "VolumeId": Output("Volume that holds the data", server.volume.volume_id),
         "SnapshotsCommand": Output(
             "Lists the snapshots of the data",

@@ -128,6 +128,18 @@ def test_the_commands_among_the_outputs_do_so_too() -> None:
             assert unquoted(command) == "", name
 
 
+@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_whoever_takes_a_snapshot_is_told_how_to_wait_for_it(page: Path) -> None:
+    for taken in page.read_text().split("aws ec2 create-snapshot")[1:]:
+        assert taken.splitlines()[1].strip().startswith("aws ec2 wait snapshot-completed")
+
+
+def test_what_the_commands_of_operation_ask_for_is_among_the_outputs() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    for name in re.findall("stack, `(\\w+)` and `(\\w+)`;", text)[0]:
+        assert name in template().to_json()["Outputs"]
+
+
 def unquoted(command: str) -> str:
     """What of a command means something else in another shell: patterns and comments of zsh, and
     lists of PowerShell."""
