@@ -2,13 +2,19 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
+# npm says once whether Node.js is one of package.json's; jsii would say it at each run.
+export JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION := 1
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 ARGS ?=
 START := $(shell date +%s)
 
 .PHONY: synth set unset settings deploy template publish dist unit test soak lint format docs bench pin
 
+# Without the CDK's advice on feature flags, which are for those who write apps.
 synth: .venv/installed node_modules/installed
-	cdk synth --quiet $(ARGS)
+	@{ cdk synth --quiet $(ARGS) 2>&1 >&3 | grep --invert-match 'feature flags are not configured' >&2; \
+		exit $${PIPESTATUS[0]}; } 3>&1
+	@echo "The template is $$(ls -t cdk.out/*.template.json | head -1). Deploy it with: npx cdk deploy" $(ARGS)
 
 # Settings are kept in cdk.json: make set ARGS="instanceType=t3.medium allowedCidr=203.0.113.0/24"
 set: .venv/installed
@@ -81,8 +87,25 @@ pin: .venv/installed-dev
 	uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-header --no-emit-index-url \
 		--no-emit-find-links requirements-dev.in --output-file requirements-dev.txt
 
+# What a failed try left behind is made anew, and so is a .venv of another Python than PYTHON=.
+RECENT := import sys; sys.exit(sys.version_info < (3, 10))
+GIVEN := $(filter command environment,$(origin PYTHON))
+ifneq ($(shell .venv/bin/python -c 'import pip; $(RECENT)' 2>/dev/null && \
+	{ [[ -z "$(GIVEN)" ]] || [[ "$$(.venv/bin/python --version)" == "$$($(PYTHON) --version 2>&1)" ]]; } && \
+	echo usable),usable)
+.venv/installed: new-venv
+endif
+
+.PHONY: new-venv
+new-venv:
+	@PATH="$${PATH//"$(CURDIR)/.venv/bin:"/}"; \
+	$(PYTHON) -c '$(RECENT)' 2>/dev/null || { echo "Python 3.10 or later is needed, and $(PYTHON) is not:" \
+		"name one that is, as in make synth PYTHON=python3.12" >&2; exit 1; }; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make an environment with pip:" \
+		"on Debian and Ubuntu, install python3-venv" >&2; exit 1; }; \
+	rm -rf .venv && $(PYTHON) -m venv .venv
+
 .venv/installed: requirements.txt
-	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --requirement requirements.txt
 	touch $@
 

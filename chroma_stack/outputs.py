@@ -20,9 +20,11 @@ def of(server: ChromaServer) -> dict[str, Output]:
     """The outputs by their names."""
     url, region = server.endpoint.url, cdk.Stack.of(server).region
     group = server.auto_scaling_group.auto_scaling_group_name
+    # Quoted for bash, zsh and PowerShell: brackets are patterns in one, commas make lists in another.
     instance = (
         f"$(aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names {group} "
-        f"--region {region} --query AutoScalingGroups[0].Instances[0].InstanceId --output text)"
+        f"--region {region} --query 'AutoScalingGroups[0].Instances[0].InstanceId' "
+        "--output text)"
     )
     outputs = {
         "ServerIp": Output("Address of the server", server.ip_address),
@@ -36,11 +38,12 @@ def of(server: ChromaServer) -> dict[str, Output]:
             "Opens a shell on the instance (needs the Session Manager plugin)",
             f"aws ssm start-session --region {region} --target {instance}",
         ),
+        "GroupName": Output("Auto Scaling group of the instance", group),
         "VolumeId": Output("Volume that holds the data", server.volume.volume_id),
         "SnapshotsCommand": Output(
             "Lists the snapshots of the data",
             f"aws ec2 describe-snapshots --region {region} "
-            f"--filters Name=volume-id,Values={server.volume.volume_id}",
+            f"--filters 'Name=volume-id,Values={server.volume.volume_id}'",
         ),
     }
     if server.secret is not None:

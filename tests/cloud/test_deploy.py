@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import pytest
 import yaml
 
 from chroma_stack.user_data import USER_DATA_LIMIT
-from tests.cloud.cdk import STACK, Cdk, CdkError, Context
+from tests.cloud.cdk import PROJECT, STACK, Cdk, CdkError, Context
 from tests.cloud.moto_handlers import LifecyclePolicy
 from tests.cloud.moto_server import MotoServer
 from tests.unit.synthesis import TEMPLATE_LIMIT
@@ -249,6 +250,25 @@ def test_the_commands_among_the_outputs_run_as_they_stand(
     session = first.outputs["SessionCommand"]
     assert session.startswith("aws ssm start-session ")
     assert instance in run(aws, session.replace("aws ssm start-session", "echo", 1)).split()
+
+
+def test_the_commands_of_operation_find_the_instance_and_remove_every_snapshot(
+    aws: MotoServer, first: Deployed
+) -> None:
+    page = (PROJECT / "docs" / "operations.md").read_text()
+    [find] = re.findall(r"(?m)^(aws autoscaling describe-auto-scaling-groups.*\n .*)$", page)
+    instance = aws.group_instance(STACK)["InstanceId"]
+    assert run(aws, find.replace("GROUP", first.outputs["GroupName"])) == instance
+    ec2 = aws.client("ec2")
+    volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"]
+    [take] = re.findall(r"(?m)^aws ec2 create-snapshot.*$", page)
+    taken = run(aws, take.replace("VOLUME_ID", volume))
+    [wait] = re.findall(r"(?m)^aws ec2 wait .*$", page)
+    run(aws, re.sub(r"snap-\w+", taken, wait))
+    [remove] = re.findall(r"(?m)^(for id in .*\n .*)$", page)
+    run(aws, remove.replace("VOLUME_ID", volume))
+    left = ec2.describe_snapshots(Filters=[{"Name": "volume-id", "Values": [volume]}])
+    assert left["Snapshots"] == []
 
 
 def test_the_snapshots_command_lists_the_snapshots_of_the_data(

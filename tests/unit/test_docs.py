@@ -15,6 +15,7 @@ from chroma_stack.instance import DEFAULT_INSTANCE_TYPE
 from chroma_stack.storage import DEFAULT_BACKUP_RETENTION, DEFAULT_VOLUME_SIZE
 from chroma_stack.version import DEFAULT_VERSION
 from tests.unit import pages, reference
+from tests.unit.synthesis import template
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,6 +102,49 @@ def test_following_the_readme_in_order_never_opens_what_was_narrowed(
 def test_no_page_gives_a_setting_for_one_deployment_that_should_stay(page: Path) -> None:
     for block in re.findall(r"(?ms)^ *```\n(.*?)^ *```", page.read_text()):
         assert not re.search("cdk deploy.* -c ", block), block
+
+
+PAGES_WITH_COMMANDS = [
+    *(path for path in ROOT.glob("*.md")),
+    *(path for path in (ROOT / "docs").glob("*.md")),
+    *(path for path in (ROOT / "examples").glob("*/README.md")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_of_a_page_means_the_same_in_bash_and_zsh_and_powershell(page: Path) -> None:
+    for block in re.findall(r"(?ms)^ *```\n(.*?)^ *```", page.read_text()):
+        for line in block.splitlines():
+            # What runs on the instance has a shell that is known.
+            if re.match(r" *(aws|cdk|curl|make|npx|pip|--)", line) and "│" not in block:
+                assert unquoted(line) == "", line
+
+
+def test_the_commands_among_the_outputs_do_so_too() -> None:
+    for name, output in template().to_json()["Outputs"].items():
+        if name.endswith("Command"):
+            parts = output["Value"]["Fn::Join"][1]
+            command = "".join(it if isinstance(it, str) else "REFERENCE" for it in parts)
+            assert unquoted(command) == "", name
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_whoever_takes_a_snapshot_is_told_how_to_wait_for_it(page: Path) -> None:
+    for taken in page.read_text().split("aws ec2 create-snapshot")[1:]:
+        assert taken.splitlines()[1].strip().startswith("aws ec2 wait snapshot-completed")
+
+
+def test_what_the_commands_of_operation_ask_for_is_among_the_outputs() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    for name in re.findall("stack, `(\\w+)` and `(\\w+)`;", text)[0]:
+        assert name in template().to_json()["Outputs"]
+
+
+def unquoted(command: str) -> str:
+    """What of a command means something else in another shell: patterns and comments of zsh, and
+    lists of PowerShell."""
+    outside = re.sub(r"'[^']*'|\"[^\"]*\"", "", command)
+    return "".join(re.findall(r"[\[\]*?{},#]", outside))
 
 
 def test_the_readme_warns_of_the_open_port_before_its_first_deployment() -> None:

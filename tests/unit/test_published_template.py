@@ -470,7 +470,7 @@ def test_the_outputs_say_where_the_server_is_and_who_gets_in(published: dict[str
         return {name: output["Value"] for name, output in left.items()}
 
     always = {"ServerIp", "ServerUrl", "Authentication", "HeartbeatCommand", "SessionCommand"}
-    always |= {"VolumeId", "SnapshotsCommand"}
+    always |= {"GroupName", "VolumeId", "SnapshotsCommand"}
     open_to_all = outputs()
     assert open_to_all.keys() == always
     assert open_to_all["Authentication"].startswith("nothing: whoever reaches port 8000")

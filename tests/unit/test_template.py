@@ -41,6 +41,7 @@ def test_the_outputs_give_the_address_and_the_commands_needed_next() -> None:
         "HeartbeatCommand",
         "CredentialCommand",
         "SessionCommand",
+        "GroupName",
         "VolumeId",
         "SnapshotsCommand",
     }
