@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import jsii
+from aws_cdk import Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -67,8 +68,8 @@ class IChromaServer(Construct, metaclass=jsii.JSIIAbstractClass):
     ) -> iam.Grant:
         """Open the server's port to a client, and let it read the credential.
 
-        ``server.grant_connect(function)`` is all that a Lambda function in a VPC needs. Where
-        there is no authentication, it opens the port only.
+        ``server.grant_connect(function)`` is all that a Lambda function in a VPC needs, in
+        this stack or another. Where there is no authentication, it opens the port only.
 
         :param peer: the client, such as a function, an instance or an ECS service.
         :param grantee: who reads the credential. Default: the client itself. For an ECS
@@ -82,7 +83,12 @@ class IChromaServer(Construct, metaclass=jsii.JSIIAbstractClass):
             raise SettingError(
                 "grantee", "None", "the role that reads the credential for this client"
             )
-        self.connections.allow_default_port_from(peer)
+        if _same_stack(peer, grantee):
+            # The rule goes into their stack, which refers to the server's for the credential
+            # already. A rule in the server's stack would refer back, which is a cycle.
+            peer.connections.allow_to_default_port(self)
+        else:
+            self.connections.allow_default_port_from(peer)
         if grantee is None or self.secret is None:
             return iam.Grant.drop(
                 grantee or iam.UnknownPrincipal(resource=self), "there is no credential to read"
@@ -101,6 +107,11 @@ class IChromaServer(Construct, metaclass=jsii.JSIIAbstractClass):
                 "auth", "none", "token or basic, so that there is a credential to read"
             )
         return self.secret.grant_read(grantee)
+
+
+def _same_stack(one: object, other: object) -> bool:
+    constructs = [it for it in (one, other) if isinstance(it, Construct)]
+    return len(constructs) == 2 and len({Stack.of(it).node.addr for it in constructs}) == 1
 
 
 class ImportedServer(IChromaServer):

@@ -35,6 +35,7 @@ _PEM_ALLOWED = (
     "certificates in PEM, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----, "
     f"{LARGEST_PARAMETER} characters in all"
 )
+_HEADER = " *[A-Za-z0-9._-]+ *=[^,]*"
 _ADDRESS = r"[0-9]+(\.[0-9]+){3}"
 _PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
@@ -67,7 +68,7 @@ class ChromaTracing:
             but are also in the stack's template; better is ``headers_secret``.
             Default: none.
         :param headers_secret: a secret whose plain string holds the headers: JSON, or
-            ``name=value,name2=value2``. Default: none.
+            ``name=value,name2=value2`` with percent-encoded values. Default: none.
         :param granularity: ``none``, ``operation``, ``operation_and_segment`` or ``all``.
             Default: ``all``.
         :param ca_certificate: certificates (PEM) of the authorities that the collector's
@@ -218,7 +219,7 @@ SETTINGS = (
         meaning='Headers for the collector: {"name": "value"} or name=value,name2=value2.',
         note="They are in the template; better is `otelHeadersSecretArn`.",
         default="{}",
-        pattern=r"(?=[ -~]*$)(|\{.*\}|[^=,]+=[^,]*(,[^=,]+=[^,]*)*)",
+        pattern=rf"(?=[ -~]*$)(|\{{.*\}}|{_HEADER}(,{_HEADER})*)",
         allowed='headers such as {"x-honeycomb-team": "abc"} or x-honeycomb-team=abc',
         parse=parse_headers,
         hidden=True,

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from typing import NamedTuple
+from urllib.parse import unquote
 
 # What CHROMA_OTEL_GRANULARITY means to releases before 1.0, RUST_LOG means to later ones. There
 # chroma_tracing makes a span for each request, the storage crates for what they read and
@@ -70,12 +71,16 @@ def _is_address(host: str) -> bool:
 
 
 def parse_headers(text: str) -> dict[str, str]:
-    """JSON, the same in single quotes, or ``name=value,name2=value2``. Raises ValueError."""
+    """JSON, the same in single quotes, or ``name=value,name2=value2``. Raises ValueError.
+
+    In the last form values are percent-encoded, in the others they are taken as they stand:
+    https://opentelemetry.io/docs/specs/otel/protocol/exporter/#specifying-headers-via-environment-variables
+    """
     text = text.strip()
     if not text.startswith("{"):
-        parts = [part for part in text.split(",") if part]
-        headers: object = {name: value for name, _, value in (it.partition("=") for it in parts)}
-        if not all("=" in part for part in parts):
+        parts = [part.partition("=") for part in text.split(",") if part]
+        headers: object = {name: unquote(value) for name, _, value in parts}
+        if not all(equals for _, equals, _ in parts):
             headers = None
     else:
         try:
@@ -95,8 +100,9 @@ def _python_literal(text: str) -> object:
 
 
 def _name(name: object) -> str:
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name.strip()):
-        raise ValueError("names of headers made of letters, digits and hyphens")
+    """A name that gRPC takes: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md"""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9._-]+", name.strip()):
+        raise ValueError("names of headers made of letters, digits and . _ -")
     name = name.strip().lower()
     if name in _RESERVED or name.startswith("grpc-"):
         raise ValueError(f"other headers than {name}, which belongs to the protocol")

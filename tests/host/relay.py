@@ -64,9 +64,13 @@ class Relay:
             for name, value in variables.items()
         }
 
-    def start(self) -> Relay:
+    def start(self, resolv_conf: Path | None = None) -> Relay:
+        """:param resolv_conf: what it finds instead of this computer's own; takes root."""
         assert self.prepared.returncode == 0, self.prepared.stderr
         command = [program("haproxy"), "-Ws", "-f", f"{self.folder}/relay-headers.cfg"]
+        if resolv_conf is not None:
+            mount = f'mount --bind {resolv_conf} /etc/resolv.conf; exec "$@"'
+            command = ["unshare", "--mount", "sh", "-ec", mount, "sh", *command]
         environment = _variables(self.folder / "relay.env")
         environment |= {
             "CONTAINER_GATEWAY": "127.0.0.1",

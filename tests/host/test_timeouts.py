@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import resource
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from tests.host.programs import program, wait_until
 from tests.host.proxy import Proxy
 from tests.host.raw import connect, exchange, statuses
 from tests.host.recorder import Recorder
@@ -51,6 +54,24 @@ def serves_quickly(proxy: Proxy, source: str = "127.0.0.1", count: int = 50) -> 
             if answer.status_code != 200 or time.monotonic() - started > 1:
                 return False
     return True
+
+
+def test_a_client_that_waits_long_for_its_answer_is_not_forgotten_on_the_way(proxy: Proxy) -> None:
+    """NAT gateways and load balancers forget a flow after 350 seconds without a packet:
+    https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-troubleshooting.html"""
+    with contextlib.closing(connect(proxy)) as connection:
+        connection.sendall(b"GET /api/v2/heartbeat HTTP/1.1\r\n")
+        port = connection.getsockname()[1]
+        command = [program("ss"), "-Htno", f"sport = :{proxy.port} and dport = :{port}"]
+
+        def timer() -> re.Match[str] | None:
+            listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            return re.search(r"timer:\(keepalive,(?:(\d+)min)?", listed)
+
+        wait_until(timer, "the proxy sends keep-alives on it")
+        found = timer()
+        assert found is not None
+        assert int(found[1] or 0) < 5
 
 
 def test_slow_headers_are_cut_off_and_hold_nobody_up(proxy: Proxy, recorder: Recorder) -> None:

@@ -11,9 +11,11 @@ import grpc
 import httpx
 import pytest
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from tests.host.chroma_servers import CURRENT, LAST_PYTHON, VERSIONS, ChromaServer
 from tests.host.collector import Authority, Collector
+from tests.host.name_server import NameServer
 from tests.host.programs import wait_until
 from tests.host.relay import Relay, http2_status
 
@@ -260,6 +262,26 @@ def test_a_collector_that_is_down_slow_or_refuses_costs_no_request_anything(
     print(f"median of a request, over a collector that is well: {slow / well:.2f} slow, ", end="")
     print(f"{refused / well:.2f} refusing, {down / well:.2f} down")
     assert max(slow, refused, down) < 3 * well + 0.01
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another /etc/resolv.conf takes root")
+def test_a_collector_with_an_ipv6_address_too_is_reached_on_a_network_without_ipv6(
+    tmp_path: Path, plain_collector: Collector
+) -> None:
+    names = NameServer("127.0.0.1", "2001:db8::1")
+    relay = Relay(tmp_path, f"http://collector.example:{plain_collector.port}")
+    try:
+        relay.start(names.resolv_conf(tmp_path))
+        # libc asks for both kinds at the start, then HAProxy's own resolver asks.
+        wait_until(lambda: len(names.asked) > 2, "the relay asks for the collector's address")
+        time.sleep(1)
+        with grpc.insecure_channel(f"127.0.0.1:{relay.port}") as channel:
+            traces = trace_service_pb2_grpc.TraceServiceStub(channel)
+            for _ in range(12):
+                traces.Export(trace_service_pb2.ExportTraceServiceRequest(), timeout=30)
+    finally:
+        relay.stop()
+        names.close()
 
 
 def test_the_server_starts_without_its_collector(

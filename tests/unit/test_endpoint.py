@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import aws_cdk as cdk
 import pytest
@@ -201,3 +202,48 @@ def test_a_client_of_a_server_made_elsewhere_is_connected_likewise() -> None:
 def test_the_interface_cannot_be_instantiated() -> None:
     with pytest.raises(TypeError, match="abstract"):
         IChromaServer(cdk.Stack(cdk.App(), "Theirs"), "Chroma")  # type: ignore[abstract]
+
+
+def in_two_stacks(connect: Callable[[ChromaServer, lambda_.Function], None]) -> Template:
+    """The template of a stack with a client of the server in another stack."""
+    app = cdk.App()
+    server = server_in(cdk.Stack(app, "Theirs"))
+    clients = cdk.Stack(app, "Clients")
+    function = function_in(clients)
+    function.add_environment("CHROMA_HOST", server.endpoint.hostname)
+    server.grant_read_credential(function)
+    connect(server, function)
+    return Template.from_stack(clients)
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [
+        lambda server, function: server.grant_connect(function),
+        lambda server, function: server.grant_connect(function, function.role),
+        lambda server, function: function.connections.allow_to_default_port(server),
+    ],
+    ids=["grant_connect", "grant_connect with a role", "allow_to_default_port"],
+)
+def test_a_client_may_be_in_another_stack(
+    connect: Callable[[ChromaServer, lambda_.Function], None],
+) -> None:
+    made = in_two_stacks(connect)
+    assert properties(made, "AWS::EC2::SecurityGroupIngress")["FromPort"] == 8000
+
+
+def test_a_client_in_another_stack_that_the_servers_own_rule_names_is_a_cycle() -> None:
+    """As of any aws-cdk-lib construct; the page on private networks shows the form to use."""
+    with pytest.raises(RuntimeError, match="cyclic|dependency"):
+        in_two_stacks(lambda server, function: server.connections.allow_default_port_from(function))
+
+
+def test_a_group_of_a_stack_that_the_servers_stack_needs_is_connected_too() -> None:
+    app = cdk.App()
+    network = cdk.Stack(app, "Network")
+    vpc = ec2.Vpc(network, "Vpc", max_azs=2, restrict_default_security_group=False)
+    group = ec2.SecurityGroup(network, "Service", vpc=vpc)
+    theirs = cdk.Stack(app, "Theirs")
+    server = ChromaServer(theirs, "Chroma", vpc=vpc)
+    assert server.grant_connect(group, client(theirs)).success
+    app.synth()

@@ -360,6 +360,7 @@ def test_what_is_documented_is_accepted(
         ({"ChromaOtelServiceName": "two words"}, "letters, digits"),
         ({"ChromaOtelCollectionHeaders": "abc"}, "headers such as"),
         ({"ChromaOtelCollectionHeaders": "{'a': 'b'"}, "headers such as"),
+        ({"ChromaOtelCollectionHeaders": "x#y=b"}, "headers such as"),
         ({"ChromaOtelCollectionHeaders": "a=b"}, "ChromaOtelCollectionEndpoint is needed too"),
         ({"ChromaOtelGranularity": "some"}, "is not allowed"),
     ],

@@ -63,6 +63,29 @@ def test_headers_may_be_written_in_each_documented_form(text: str) -> None:
     assert otel.parse_headers(text) == {"x-honeycomb-team": "abc", "x-other": "d=e"}
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("authorization=Basic%20abc%3D%3D", "Basic abc=="),
+        ("authorization=Basic abc==", "Basic abc=="),
+        ("authorization=a%2Cb", "a,b"),
+        ("authorization=a+b%", "a+b%"),
+        ('{"authorization": "Basic%20abc"}', "Basic%20abc"),
+        ("{'authorization': 'Basic%20abc'}", "Basic%20abc"),
+    ],
+)
+def test_values_are_percent_decoded_in_the_form_that_opentelemetry_encodes_them_in(
+    text: str, value: str
+) -> None:
+    assert otel.parse_headers(text) == {"authorization": value}
+
+
+@pytest.mark.parametrize("encoded", ["a=b%0d%0ac:d", "a=%00", "a=%c3%a9"])
+def test_what_is_decoded_has_to_be_printable_ascii_too(encoded: str) -> None:
+    with pytest.raises(ValueError, match="printable ASCII"):
+        otel.parse_headers(encoded)
+
+
 def test_no_headers_are_no_headers() -> None:
     assert otel.parse_headers("{}") == otel.parse_headers("") == {}
 
@@ -131,7 +154,9 @@ def test_a_malformed_setting_is_refused_with_a_sentence(key: str, value: str, al
 
 
 @pytest.mark.parametrize(
-    "headers", ["abc", "a=b,c", '{"a": 1}', '["a"]', "{'a': 'b'", "te=trailers", "a\x07=b", "é=b"]
+    "headers",
+    ["abc", "a=b,c", '{"a": 1}', '["a"]', "{'a': 'b'", "te=trailers", "a\x07=b", "é=b"]
+    + [f"x{mark}y=b" for mark in "#'\"\\!$%&*+^`|~ "],
 )
 def test_malformed_headers_are_refused_without_repeating_them(headers: str) -> None:
     with pytest.raises(SettingError, match=r"^otelCollectionHeaders=") as refusal:
