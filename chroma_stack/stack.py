@@ -12,7 +12,7 @@ from constructs import Construct
 from chroma_stack import outputs, storage
 from chroma_stack.auth import AuthMode
 from chroma_stack.errors import SettingError
-from chroma_stack.network import EVERYWHERE, DefaultVpc
+from chroma_stack.network import EVERYWHERE, DefaultVpc, describe
 from chroma_stack.server import ChromaServer, ChromaServerOptions, refuse_unknown
 from chroma_stack.settings import Setting
 
@@ -57,8 +57,8 @@ class ChromaStackOptions(_StackProps, total=False):
     :class:`ChromaServerOptions`; all can be left out."""
 
     vpc_id: str
-    """``default``, or the id of a VPC; the server is placed in its first public subnet. It is
-    looked up by the CDK command line, which needs credentials, and the stack an ``env``.
+    """``default``, or the id of a VPC; the server is placed in its first public subnet, unless
+    ``vpc_subnets`` says otherwise. It is looked up by the CDK command line, which needs credentials, and the stack an ``env``.
     Default: a small VPC of the stack's own with one public subnet."""
 
     allowed_cidrs: Sequence[str]
@@ -102,6 +102,7 @@ class ChromaStack(cdk.Stack):
         super().__init__(scope, construct_id, **cast("Any", props))
         server = {k: v for k, v in options.items() if k in of_server}
         server.setdefault("vpc_subnets", ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC))
+        self._check_subnets(server["vpc_subnets"], options)
         if "volume_id" in options:
             server["volume"] = self._volume(options)
         if "key_name" in options:
@@ -129,6 +130,17 @@ class ChromaStack(cdk.Stack):
         if vpc_id == "default":
             return ec2.Vpc.from_lookup(self, "Vpc", is_default=True)
         return ec2.Vpc.from_lookup(self, "Vpc", vpc_id=vpc_id)
+
+    @staticmethod
+    def _check_subnets(subnets: ec2.SubnetSelection, options: ChromaStackOptions) -> None:
+        """Refuse what could not be deployed, or could not boot."""
+        public, isolated = ec2.SubnetType.PUBLIC, ec2.SubnetType.PRIVATE_ISOLATED
+        if "vpc_id" not in options and subnets.subnet_type not in {None, public}:
+            needed = "only together with vpcId: the stack's own VPC has a public subnet only"
+            raise SettingError("vpc_subnets", describe(subnets), needed)
+        if subnets.subnet_type is isolated and "image" not in options:
+            needed = "only together with image, in Amazon ECR: ghcr.io is on the internet"
+            raise SettingError("vpc_subnets", describe(subnets), needed)
 
     def _volume(self, options: ChromaStackOptions) -> ec2.IVolume:
         volume_id = options["volume_id"]
