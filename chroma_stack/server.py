@@ -73,8 +73,8 @@ class ChromaServerOptions(TypedDict, total=False):
     that of the AMI."""
 
     key_pair: ec2.IKeyPair
-    """An EC2 key pair for SSH. No port is opened for it. Default: none; Session Manager works
-    without."""
+    """An EC2 key pair for SSH. A ``ChromaServer`` opens no port for it. Default: none;
+    Session Manager works without."""
 
     version: ChromaVersion
     """The release of Chroma. Default: 1.5.9."""

@@ -68,10 +68,11 @@ class ChromaStackOptions(_StackProps, total=False):
     """The data volume of an earlier server to go on with. Default: a new volume."""
 
     key_name: str
-    """An EC2 key pair for SSH. Default: none."""
+    """An EC2 key pair for SSH. Default: none, and port 22 stays closed."""
 
     ssh_cidrs: Sequence[str]
-    """IPv4 networks that may reach port 22. Default: none."""
+    """IPv4 networks that may reach port 22 when there is a key pair. Default: those of
+    ``allowed_cidrs``."""
 
 
 class ChromaStack(cdk.Stack):
@@ -102,7 +103,7 @@ class ChromaStack(cdk.Stack):
         super().__init__(scope, construct_id, **cast("Any", props))
         server = {k: v for k, v in options.items() if k in of_server}
         server.setdefault("vpc_subnets", ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC))
-        self._check_subnets(server["vpc_subnets"], options)
+        self._check_subnets(cast("ec2.SubnetSelection", server["vpc_subnets"]), options)
         if "volume_id" in options:
             server["volume"] = self._volume(options)
         if "key_name" in options:
@@ -153,18 +154,19 @@ class ChromaStack(cdk.Stack):
 
     def _open(self, options: ChromaStackOptions) -> None:
         allowed_cidrs = options.get("allowed_cidrs", (EVERYWHERE,))
-        ssh_cidrs = options.get("ssh_cidrs", ())
+        has_key = not options.keys().isdisjoint({"key_name", "key_pair"})
+        ssh_cidrs = options.get("ssh_cidrs", allowed_cidrs if has_key else ())
         connections = self.server.connections
         for cidr in allowed_cidrs:
             connections.allow_default_port_from(ec2.Peer.ipv4(cidr), "Clients of Chroma")
-        if ssh_cidrs and "key_name" not in options:
+        if ssh_cidrs and not has_key:
             raise SettingError("ssh_cidrs", ",".join(ssh_cidrs), "only together with keyName")
         for cidr in ssh_cidrs:
             connections.allow_from(ec2.Peer.ipv4(cidr), ec2.Port.SSH, "SSH")
-        if "key_name" in options and not ssh_cidrs:
+        if EVERYWHERE in ssh_cidrs:
             cdk.Annotations.of(self).add_warning_v2(
-                "chroma-stack:no-ssh-cidr",
-                "keyName is given without sshCidr: the key is installed, port 22 stays closed.",
+                "chroma-stack:ssh-open-to-the-world",
+                "keyName is given, and port 22 is open to 0.0.0.0/0. Set sshCidr.",
             )
         if self.server.auth.mode is AuthMode.NONE and EVERYWHERE in allowed_cidrs:
             cdk.Annotations.of(self).add_warning_v2(

@@ -51,9 +51,10 @@ def test_the_defaults_bring_no_warning() -> None:
     assert warnings(stack()) == []
 
 
-def test_a_key_without_a_network_for_it_is_warned_of() -> None:
+def test_a_key_that_opens_port_22_to_the_world_is_warned_of() -> None:
     [warning] = warnings(stack(keyName="ops"))
-    assert "port 22 stays closed" in warning
+    assert "port 22 is open to 0.0.0.0/0" in warning
+    assert warnings(stack(keyName="ops", sshCidr="203.0.113.7/32")) == []
 
 
 def test_a_vpc_that_must_be_looked_up_needs_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
