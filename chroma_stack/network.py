@@ -14,6 +14,13 @@ from chroma_stack.settings import Setting, resource_id
 
 EVERYWHERE = "0.0.0.0/0"
 
+SUBNET_TYPES = {
+    "public": ec2.SubnetType.PUBLIC,
+    "private-with-egress": ec2.SubnetType.PRIVATE_WITH_EGRESS,
+    "isolated": ec2.SubnetType.PRIVATE_ISOLATED,
+}
+"""The kinds of subnets by the words of the settings."""
+
 _BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _CIDR = rf"{_BYTE}(\.{_BYTE}){{3}}/([0-9]|[12][0-9]|3[0-2])"
 _CIDR_ALLOWED = "an IPv4 network such as 203.0.113.0/24"
@@ -40,6 +47,44 @@ def _vpc_id(text: str) -> str:
     return text
 
 
+def _of_type(text: str) -> ec2.SubnetSelection:
+    if text not in SUBNET_TYPES:
+        raise SettingError("vpc_subnets", text, " or ".join(SUBNET_TYPES))
+    return ec2.SubnetSelection(subnet_type=SUBNET_TYPES[text])
+
+
+def select_subnet(vpc: ec2.IVpc, chosen: ec2.SubnetSelection) -> ec2.ISubnet:
+    """The first subnet of a selection.
+
+    :raises SettingError: when the VPC has none such.
+    """
+    try:
+        found = vpc.select_subnets(
+            availability_zones=chosen.availability_zones,
+            one_per_az=chosen.one_per_az,
+            subnet_filters=chosen.subnet_filters,
+            subnet_group_name=chosen.subnet_group_name,
+            subnets=chosen.subnets,
+            subnet_type=chosen.subnet_type,
+        ).subnets
+    except RuntimeError:  # what jsii makes of aws-cdk-lib's refusal
+        found = []
+    if not found:
+        has = (vpc.public_subnets, vpc.private_subnets, vpc.isolated_subnets)
+        kinds = [kind for kind, subnets in zip(SUBNET_TYPES, has, strict=True) if subnets]
+        words = ", ".join(kinds) or "none that is known"
+        raise SettingError(
+            "vpc_subnets", describe(chosen), f"subnets of this VPC, which are {words}"
+        )
+    return found[0]
+
+
+def describe(chosen: ec2.SubnetSelection) -> str:
+    """A selection in words: by its type, if it has one, or by its name."""
+    by_type = [kind for kind, it in SUBNET_TYPES.items() if it is chosen.subnet_type]
+    return by_type[0] if by_type else chosen.subnet_group_name or "a selection"
+
+
 SETTINGS = (
     Setting(
         key="allowedCidr",
@@ -55,10 +100,12 @@ SETTINGS = (
     ),
     Setting(
         key="sshCidr",
-        only="The published template opens no port for SSH.",
+        parameter="SshCidr",
         option="ssh_cidrs",
-        meaning="IPv4 networks that may reach port 22, separated by commas; needs `keyName`.",
-        without="none; port 22 stays closed",
+        meaning="IPv4 network that may reach port 22, with a key pair; 127.0.0.1/32 closes it.",
+        note="Several are separated by commas.",
+        without="as for port 8000",
+        pattern=_CIDR,
         allowed=_CIDR_ALLOWED,
         parse=parse_cidr,
         several=True,
@@ -73,6 +120,15 @@ SETTINGS = (
         pattern=_VPC,
         allowed="an id such as vpc-0123456789abcdef0",
         parse=_vpc_id,
+    ),
+    Setting(
+        key="subnetType",
+        only="The published template takes a public subnet by `SubnetId`.",
+        option="vpc_subnets",
+        meaning="Kind of subnet in the VPC of `vpcId`: `public`, `private-with-egress` or "
+        "`isolated`. Only in a public one the server has a public address.",
+        default="public",
+        parse=_of_type,
     ),
     Setting(
         parameter="SubnetId",

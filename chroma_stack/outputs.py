@@ -49,7 +49,7 @@ def of(server: ChromaServer) -> dict[str, Output]:
     if server.secret is not None:
         outputs["CredentialCommand"] = Output(
             "Prints the credential",
-            f"aws secretsmanager get-secret-value --region {region} "
+            f"aws secretsmanager get-secret-value --region {server.secret.env.region} "
             f"--secret-id {server.secret.secret_arn} --query SecretString --output text",
         )
     return outputs

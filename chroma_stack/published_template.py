@@ -138,6 +138,7 @@ class PublishedTemplate(cdk.Stack):
 
     def _add_conditions(self) -> None:
         self.has_key_name = self._given("HasKeyName", "KeyName")
+        self.has_ssh_cidr = self._given("HasSshCidr", "SshCidr")
         self.has_image_id = self._given("HasImageId", "ImageId")
         self.has_root_volume_size = self._given("HasRootVolumeSize", "RootVolumeSize")
         self.has_snapshot = self._given("HasSnapshot", "SnapshotId")
@@ -267,6 +268,24 @@ class PublishedTemplate(cdk.Stack):
         )
         self.server.connections.allow_default_port_from(
             ec2.Peer.ipv4(self._text("AllowedCidr")), "Clients of Chroma"
+        )
+        self._open_ssh()
+
+    def _open_ssh(self) -> None:
+        """The rule for SSH, where there is a key; aws-cdk-lib knows no conditional rules."""
+        [group] = self.server.connections.security_groups
+        resource = group.node.default_child
+        assert isinstance(resource, ec2.CfnSecurityGroup)
+        rule = {
+            "CidrIp": self._if_given(self.has_ssh_cidr, "SshCidr", self._text("AllowedCidr")),
+            "Description": "SSH",
+            "FromPort": 22,
+            "IpProtocol": "tcp",
+            "ToPort": 22,
+        }
+        resource.add_property_override(
+            "SecurityGroupIngress.1",
+            cdk.Fn.condition_if(self.has_key_name.logical_id, rule, {"Ref": "AWS::NoValue"}),
         )
 
     def _network(self) -> tuple[ec2.IVpc, str]:

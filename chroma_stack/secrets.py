@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
+import aws_cdk as cdk
 from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk.region_info import RegionInfo
 from constructs import Construct
 
 from chroma_stack.errors import SettingError
 
-_ARN = r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:[\w/+=.@-]+"
+_ARN = r"arn:(aws[a-z-]*):secretsmanager:([a-z0-9-]+):\d{12}:secret:[\w/+=.@-]+-[A-Za-z0-9]{6}"
+_ALLOWED = "the whole ARN of a secret, with the hyphen and the six characters at its end"
 
 
 class SecretArn:
@@ -28,10 +31,15 @@ class SecretArn:
         """The secret with that ARN.
 
         :param arn: the whole ARN, with the six characters that Secrets Manager adds.
-        :raises SettingError: when it is no ARN of a secret.
+        :raises SettingError: when it is no whole ARN of a secret.
         """
-        if not re.fullmatch(_ARN, arn, re.ASCII):
-            raise SettingError("secret", arn, "the ARN of a secret in Secrets Manager")
+        match = re.fullmatch(_ARN, arn, re.ASCII)
+        if match is None:
+            raise SettingError("secret", arn, _ALLOWED)
+        partition, region = match.groups()
+        # None for a region that this release of aws-cdk-lib does not know.
+        if RegionInfo.get(region).partition not in {None, partition}:
+            raise SettingError("secret", arn, f"{region} is in another partition than {partition}")
         return SecretArn(arn)
 
     def __str__(self) -> str:
@@ -41,7 +49,15 @@ class SecretArn:
 def imported(
     scope: Construct, construct_id: str, secret: secretsmanager.ISecret | SecretArn
 ) -> secretsmanager.ISecret:
-    """The secret as a construct."""
+    """The secret as a construct.
+
+    :raises SettingError: when it is in a partition that the stack's region cannot reach.
+    """
     if isinstance(secret, SecretArn):
+        region = cdk.Stack.of(scope).region
+        known = not cdk.Token.is_unresolved(region)
+        partition = RegionInfo.get(region).partition if known else None
+        if partition not in {None, secret.arn.split(":")[1]}:
+            raise SettingError("secret", secret.arn, f"a secret in the partition {partition}")
         return secretsmanager.Secret.from_secret_complete_arn(scope, construct_id, secret.arn)
     return secret

@@ -26,6 +26,7 @@ from chroma_stack.instance import (
     InstanceTemplate,
     SingletonGroup,
 )
+from chroma_stack.network import select_subnet
 from chroma_stack.program import Program
 from chroma_stack.tracing import ChromaTracing
 from chroma_stack.version import DEFAULT_VERSION, ChromaVersion
@@ -72,8 +73,8 @@ class ChromaServerOptions(TypedDict, total=False):
     that of the AMI."""
 
     key_pair: ec2.IKeyPair
-    """An EC2 key pair for SSH. No port is opened for it. Default: none; Session Manager works
-    without."""
+    """An EC2 key pair for SSH. A ``ChromaServer`` opens no port for it. Default: none;
+    Session Manager works without."""
 
     version: ChromaVersion
     """The release of Chroma. Default: 1.5.9."""
@@ -200,7 +201,7 @@ class ChromaServer(IChromaServer):
         self.auth: ChromaAuth = options.get("auth", ChromaAuth.token())
         """What clients must send."""
         self._name_everything()
-        subnet = _subnet(vpc, options.get("vpc_subnets"))
+        subnet = select_subnet(vpc, options.get("vpc_subnets", ec2.SubnetSelection()))
         groups = list(options.get("security_groups", ())) or [self._security_group(vpc)]
         self._connections = ec2.Connections(security_groups=groups, default_port=ec2.Port.tcp(PORT))
         self._role = InstanceRole(self)
@@ -468,16 +469,3 @@ def refuse_unknown(options: Mapping[str, Any], known: Any) -> None:
     ``TypedDict`` names."""
     for name in options.keys() - known.__optional_keys__:
         raise TypeError(f"unexpected property {name!r}")
-
-
-def _subnet(vpc: ec2.IVpc, chosen: ec2.SubnetSelection | None) -> ec2.ISubnet:
-    """The one that the server is placed in."""
-    chosen = chosen or ec2.SubnetSelection()
-    return vpc.select_subnets(
-        availability_zones=chosen.availability_zones,
-        one_per_az=chosen.one_per_az,
-        subnet_filters=chosen.subnet_filters,
-        subnet_group_name=chosen.subnet_group_name,
-        subnets=chosen.subnets,
-        subnet_type=chosen.subnet_type,
-    ).subnets[0]

@@ -12,7 +12,7 @@ from constructs import Construct
 from chroma_stack import outputs, storage
 from chroma_stack.auth import AuthMode
 from chroma_stack.errors import SettingError
-from chroma_stack.network import EVERYWHERE, DefaultVpc
+from chroma_stack.network import EVERYWHERE, DefaultVpc, describe
 from chroma_stack.server import ChromaServer, ChromaServerOptions, refuse_unknown
 from chroma_stack.settings import Setting
 
@@ -57,8 +57,8 @@ class ChromaStackOptions(_StackProps, total=False):
     :class:`ChromaServerOptions`; all can be left out."""
 
     vpc_id: str
-    """``default``, or the id of a VPC; the server is placed in its first public subnet. It is
-    looked up by the CDK command line, which needs credentials, and the stack an ``env``.
+    """``default``, or the id of a VPC; the server is placed in its first public subnet, unless
+    ``vpc_subnets`` says otherwise. It is looked up by the CDK command line, which needs credentials, and the stack an ``env``.
     Default: a small VPC of the stack's own with one public subnet."""
 
     allowed_cidrs: Sequence[str]
@@ -68,10 +68,11 @@ class ChromaStackOptions(_StackProps, total=False):
     """The data volume of an earlier server to go on with. Default: a new volume."""
 
     key_name: str
-    """An EC2 key pair for SSH. Default: none."""
+    """An EC2 key pair for SSH. Default: none, and port 22 stays closed."""
 
     ssh_cidrs: Sequence[str]
-    """IPv4 networks that may reach port 22. Default: none."""
+    """IPv4 networks that may reach port 22 when there is a key pair. Default: those of
+    ``allowed_cidrs``."""
 
 
 class ChromaStack(cdk.Stack):
@@ -102,6 +103,7 @@ class ChromaStack(cdk.Stack):
         super().__init__(scope, construct_id, **cast("Any", props))
         server = {k: v for k, v in options.items() if k in of_server}
         server.setdefault("vpc_subnets", ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC))
+        self._check_subnets(cast("ec2.SubnetSelection", server["vpc_subnets"]), options)
         if "volume_id" in options:
             server["volume"] = self._volume(options)
         if "key_name" in options:
@@ -130,6 +132,17 @@ class ChromaStack(cdk.Stack):
             return ec2.Vpc.from_lookup(self, "Vpc", is_default=True)
         return ec2.Vpc.from_lookup(self, "Vpc", vpc_id=vpc_id)
 
+    @staticmethod
+    def _check_subnets(subnets: ec2.SubnetSelection, options: ChromaStackOptions) -> None:
+        """Refuse what could not be deployed, or could not boot."""
+        public, isolated = ec2.SubnetType.PUBLIC, ec2.SubnetType.PRIVATE_ISOLATED
+        if "vpc_id" not in options and subnets.subnet_type not in {None, public}:
+            needed = "only together with vpcId: the stack's own VPC has a public subnet only"
+            raise SettingError("vpc_subnets", describe(subnets), needed)
+        if subnets.subnet_type is isolated and "image" not in options:
+            needed = "only together with image, in Amazon ECR: ghcr.io is on the internet"
+            raise SettingError("vpc_subnets", describe(subnets), needed)
+
     def _volume(self, options: ChromaStackOptions) -> ec2.IVolume:
         volume_id = options["volume_id"]
         storage.refuse_new_volume("volume_id", volume_id, options)
@@ -141,18 +154,19 @@ class ChromaStack(cdk.Stack):
 
     def _open(self, options: ChromaStackOptions) -> None:
         allowed_cidrs = options.get("allowed_cidrs", (EVERYWHERE,))
-        ssh_cidrs = options.get("ssh_cidrs", ())
+        has_key = not options.keys().isdisjoint({"key_name", "key_pair"})
+        ssh_cidrs = options.get("ssh_cidrs", allowed_cidrs if has_key else ())
         connections = self.server.connections
         for cidr in allowed_cidrs:
             connections.allow_default_port_from(ec2.Peer.ipv4(cidr), "Clients of Chroma")
-        if ssh_cidrs and "key_name" not in options:
+        if ssh_cidrs and not has_key:
             raise SettingError("ssh_cidrs", ",".join(ssh_cidrs), "only together with keyName")
         for cidr in ssh_cidrs:
             connections.allow_from(ec2.Peer.ipv4(cidr), ec2.Port.SSH, "SSH")
-        if "key_name" in options and not ssh_cidrs:
+        if EVERYWHERE in ssh_cidrs:
             cdk.Annotations.of(self).add_warning_v2(
-                "chroma-stack:no-ssh-cidr",
-                "keyName is given without sshCidr: the key is installed, port 22 stays closed.",
+                "chroma-stack:ssh-open-to-the-world",
+                "keyName is given, and port 22 is open to 0.0.0.0/0. Set sshCidr.",
             )
         if EVERYWHERE not in allowed_cidrs:
             return

@@ -187,7 +187,7 @@ def _prepare_relay(folder: str, settings: dict[str, str]) -> None:
     headers, authority = "", "@system-ca"
     if secret := settings["OTEL_HEADERS_SECRET"]:
         fetch = ("secretsmanager", "get-secret-value", "--secret-id", secret)
-        headers = _fetch(region, "SecretString", *fetch)
+        headers = _fetch(secret.split(":")[3], "SecretString", *fetch)
     if parameter := settings["OTEL_AUTHORITY"]:
         authority = f"{folder}/relay-ca.pem"
         certificates = _fetch(

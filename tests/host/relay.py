@@ -9,9 +9,12 @@ from pathlib import Path
 
 from tests.host.programs import HOST, free_port, program, wait_until
 
+# In another region than the instance.
+HEADERS_SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:headers-AbCdEf"
+
 AWS = """#!/bin/sh
 case "$*" in
-*get-secret-value*) cat {folder}/headers ;;
+*get-secret-value*'--region us-east-1 '*) cat {folder}/headers ;;
 *get-parameter*) cat {folder}/authority ;;
 esac
 """
@@ -41,7 +44,7 @@ class Relay:
             "REGION": "eu-west-1",
             "OTEL_ENDPOINT": endpoint,
             "OTEL_SERVICE_NAME": service_name,
-            "OTEL_HEADERS_SECRET": "" if headers is None else "arn:of:the:headers",
+            "OTEL_HEADERS_SECRET": "" if headers is None else HEADERS_SECRET,
             "OTEL_GRANULARITY": granularity,
             "OTEL_AUTHORITY": "authority" if authority else "",
         }

@@ -169,6 +169,23 @@ def test_at_boot_a_secret_without_a_string_is_refused(proxy: Proxy, secret: Secr
     assert not proxy.credentials.exists()
 
 
+def test_a_secret_of_another_region_is_asked_for_there(proxy: Proxy, secret: Secret) -> None:
+    proxy.settings["REGION"] = "us-east-1"
+    assert run(proxy, "credential").returncode == 0
+    assert "--region eu-west-1 " in secret.calls()[0]
+
+
+@pytest.mark.parametrize("value", ['{"token":"abc123"}', '{\n  "password": "abc 123"\n}'])
+def test_at_boot_json_as_the_console_stores_it_is_refused_with_what_to_store(
+    proxy: Proxy, secret: Secret, value: str
+) -> None:
+    secret.put(value)
+    taken = run(proxy, "credential")
+    assert taken.returncode == 1
+    assert "store the credential itself as plaintext" in taken.stderr
+    assert "abc" not in taken.stderr
+
+
 def test_at_boot_a_missing_secret_is_refused(proxy: Proxy, secret: Secret) -> None:
     (secret.folder / "AWSCURRENT").unlink()
     taken = run(proxy, "credential")

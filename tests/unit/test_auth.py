@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
+import aws_cdk as cdk
 import pytest
 
-from chroma_stack import ChromaAuth, SettingError, TokenHeader
+from chroma_stack import ChromaAuth, ChromaStack, SecretArn, SettingError, TokenHeader
 from tests.unit.synthesis import host_settings, properties, stack, statements, template, warnings
 
 SECRET = "AWS::SecretsManager::Secret"
@@ -53,6 +54,35 @@ def test_a_given_secret_is_read_and_none_is_made() -> None:
     assert host_settings(made)["AUTH_SECRET"] == GIVEN
     [read] = [it for it in statements(made) if "secretsmanager:GetSecretValue" in it["Action"]]
     assert read["Resource"] == GIVEN
+
+
+def test_a_secret_of_another_region_is_asked_for_there() -> None:
+    made = template(authSecretArn=GIVEN).to_json()["Outputs"]["CredentialCommand"]["Value"]
+    assert "--region eu-central-1 " in made
+
+
+@pytest.mark.parametrize(
+    ("arn", "sentence"),
+    [
+        (GIVEN.removesuffix("-AbCdEf"), "the six characters at its end"),
+        (GIVEN.removesuffix("Ef"), "the six characters at its end"),
+        (GIVEN.replace("secretsmanager", "ssm"), "the six characters at its end"),
+        (GIVEN.replace("arn:aws:", "arn:aws-cn:"), "another partition"),
+        (GIVEN.replace("eu-central-1", "us-gov-west-1"), "another partition"),
+    ],
+)
+def test_a_secret_that_its_arn_does_not_lead_to_is_refused(arn: str, sentence: str) -> None:
+    with pytest.raises(SettingError, match=rf"^authSecretArn=.*{sentence}"):
+        stack(authSecretArn=arn)
+
+
+def test_a_secret_in_china_is_taken_in_china_only() -> None:
+    arn = "arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:chroma-AbCdEf"
+    auth = ChromaAuth.token(secret=SecretArn.of(arn))
+    for region in ("cn-northwest-1", None):
+        ChromaStack(cdk.App(), "Chroma", auth=auth, env=cdk.Environment(region=region))
+    with pytest.raises(SettingError, match="a secret in the partition aws"):
+        ChromaStack(cdk.App(), "Chroma", auth=auth, env=cdk.Environment(region="eu-central-1"))
 
 
 def test_the_secret_is_nowhere_but_in_secrets_manager() -> None:

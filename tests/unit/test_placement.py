@@ -18,6 +18,7 @@ from tests.unit.synthesis import (
     launch,
     properties,
     resource,
+    stack,
     statements,
     template,
 )
@@ -240,6 +241,90 @@ def test_a_subnet_of_somebody_else_is_as_private_as_its_vpc_says() -> None:
     )
     ChromaServer(stack, "Chroma", vpc=vpc, vpc_subnets=ec2.SubnetSelection(subnets=[same]))
     assert Template.from_stack(stack).find_resources(INTERFACE)
+
+
+VPC_ID = "vpc-0123456789abcdef0"
+ECR_IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/chroma"
+
+
+@pytest.fixture
+def vpc_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """The context with what the CDK has looked up: a VPC with these kinds of subnets."""
+    monkeypatch.setenv("CDK_DEFAULT_ACCOUNT", "123456789012")
+    monkeypatch.setenv("CDK_DEFAULT_REGION", "eu-central-1")
+
+    def context(*kinds: str) -> dict[str, Any]:
+        groups = [
+            {
+                "name": kind,
+                "type": kind,
+                "subnets": [
+                    {
+                        "subnetId": f"subnet-{kind.lower()}",
+                        "cidr": "10.0.0.0/24",
+                        "availabilityZone": "eu-central-1a",
+                        "routeTableId": "rtb-0123456789abcdef0",
+                    }
+                ],
+            }
+            for kind in kinds
+        ]
+        query = f"account=123456789012:filter.vpc-id={VPC_ID}:region=eu-central-1"
+        found = {"vpcId": VPC_ID, "vpcCidrBlock": "10.0.0.0/16", "availabilityZones": []}
+        return {
+            "vpcId": VPC_ID,
+            f"vpc-provider:{query}:returnAsymmetricSubnets=true": {**found, "subnetGroups": groups},
+        }
+
+    return context
+
+
+@pytest.mark.parametrize(
+    ("kind", "looked_up", "more"),
+    [
+        ("public", "Public", {}),
+        ("private-with-egress", "Private", {}),
+        ("isolated", "Isolated", {"image": ECR_IMAGE}),
+    ],
+)
+def test_the_command_line_may_choose_any_kind_of_subnet(
+    vpc_of: Callable[..., dict[str, Any]], kind: str, looked_up: str, more: dict[str, str]
+) -> None:
+    context = vpc_of("Public", "Private", "Isolated")
+    made = Template.from_stack(stack(**context, subnetType=kind, **more))
+    assert properties(made, GROUP)["VPCZoneIdentifier"] == [f"subnet-{looked_up.lower()}"]
+    assert bool(made.find_resources("AWS::EC2::EIP")) == (kind == "public")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "settings", "sentence"),
+    [
+        (["Private"], {}, "'public' .*which are private-with-egress$"),
+        (["Public", "Isolated"], {"subnetType": "private-with-egress"}, "public, isolated$"),
+        (["Isolated"], {"subnetType": "isolated"}, "only together with image, in Amazon ECR"),
+        (["Public"], {"subnetType": "private"}, "public or private-with-egress or isolated"),
+    ],
+)
+def test_a_subnet_that_cannot_work_is_refused_with_a_sentence(
+    vpc_of: Callable[..., dict[str, Any]],
+    kinds: list[str],
+    settings: dict[str, str],
+    sentence: str,
+) -> None:
+    with pytest.raises(SettingError, match=f"^subnetType=.*{sentence}"):
+        stack(**vpc_of(*kinds), **settings)
+
+
+@pytest.mark.parametrize("kind", ["private-with-egress", "isolated"])
+def test_the_stacks_own_vpc_has_no_private_subnets(kind: str) -> None:
+    with pytest.raises(SettingError, match=r"^subnetType=.*only together with vpcId"):
+        stack(subnetType=kind)
+
+
+def test_a_selection_that_finds_no_subnet_is_refused_with_a_sentence() -> None:
+    nowhere = ec2.SubnetSelection(availability_zones=["nowhere"])
+    with pytest.raises(SettingError, match=r"^vpc_subnets=.*public"):
+        server_template(lambda _: {"vpc_subnets": nowhere})
 
 
 def test_the_stack_of_the_command_line_stays_public() -> None:

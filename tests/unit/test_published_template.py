@@ -44,6 +44,7 @@ OURS = {
     "VolumeSize": 24,
     "SnapshotId": "",
     "AllowedCidr": "0.0.0.0/0",
+    "SshCidr": "",
     "VpcId": "",
     "SubnetId": "",
     "AvailabilityZone": "",
@@ -84,6 +85,10 @@ SAME: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "traces": (
         {"ChromaOtelCollectionEndpoint": "api.honeycomb.com"},
         {"auth": "none", "otelCollectionEndpoint": "api.honeycomb.com"},
+    ),
+    "ssh": (
+        {"KeyName": "ops", "SshCidr": "203.0.113.7/32"},
+        {"auth": "none", "keyName": "ops", "sshCidr": "203.0.113.7/32"},
     ),
     "everything": (
         {
@@ -321,6 +326,7 @@ def test_what_is_documented_is_accepted(
         ({"ChromaVersion": "latest"}, "such as 1.5.9"),
         ({"ChromaVersion": "0.4.24"}, "0.5.0 or later"),
         ({"ChromaVersion": "1.5.9\nAUTH=none"}, "a release number"),
+        ({"KeyName": "ops", "SshCidr": "203.0.113.7"}, "an IPv4 network"),
         ({"KeyName": "two\nlines"}, "EC2 key pair"),
         ({"ImageId": "al2023"}, "such as ami-"),
         ({"RootVolumeSize": "0"}, "from 1 to 16384"),
@@ -386,6 +392,22 @@ def test_one_template_serves_both_architectures(published: dict[str, Any]) -> No
         launched = synthesis.launch(Template.from_json(resolved(published, InstanceType=name)))
         assert launched["ImageId"] == str(MachineImageId.amazon_linux(architecture)), name
     assert len(set(architectures.values())) == 2
+
+
+@pytest.mark.parametrize(
+    ("parameters", "network"),
+    [
+        ({}, []),
+        ({"KeyName": "ops", "AllowedCidr": "198.51.100.0/24"}, ["198.51.100.0/24"]),
+        ({"KeyName": "ops", "SshCidr": "203.0.113.7/32"}, ["203.0.113.7/32"]),
+    ],
+)
+def test_ssh_works_with_a_key_alone_as_chromas_documentation_has_it(
+    published: dict[str, Any], parameters: dict[str, str], network: list[str]
+) -> None:
+    left = Template.from_json(resolved(published, **parameters))
+    rules = synthesis.properties(left, "AWS::EC2::SecurityGroup")["SecurityGroupIngress"]
+    assert [rule["CidrIp"] for rule in rules if rule["FromPort"] == 22] == network
 
 
 def test_an_image_of_ones_own_is_used(published: dict[str, Any]) -> None:

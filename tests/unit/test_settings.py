@@ -77,9 +77,15 @@ def test_port_22_opens_with_a_key_and_only_to_the_networks_given_for_it() -> Non
     assert launch(template(keyName="ops", sshCidr="203.0.113.7/32"))["KeyName"] == "ops"
 
 
-@pytest.mark.parametrize("settings", [{}, {"keyName": "ops"}])
-def test_port_22_stays_closed_otherwise(settings: dict[str, str]) -> None:
-    group = properties(template(**settings), "AWS::EC2::SecurityGroup")
+def test_with_a_key_port_22_is_as_open_as_port_8000_unless_told_otherwise() -> None:
+    made = template(keyName="ops", allowedCidr="203.0.113.0/24,198.51.100.7/32")
+    group = properties(made, "AWS::EC2::SecurityGroup")
+    ssh = [rule for rule in group["SecurityGroupIngress"] if rule["FromPort"] == 22]
+    assert [rule["CidrIp"] for rule in ssh] == ["203.0.113.0/24", "198.51.100.7/32"]
+
+
+def test_without_a_key_port_22_stays_closed() -> None:
+    group = properties(template(), "AWS::EC2::SecurityGroup")
     assert {rule["FromPort"] for rule in group["SecurityGroupIngress"]} == {8000}
 
 

@@ -58,9 +58,11 @@ def test_a_server_for_some_networks_brings_no_warning() -> None:
     assert warnings(stack(allowedCidr="203.0.113.0/24")) == []
 
 
-def test_a_key_without_a_network_for_it_is_warned_of() -> None:
-    [warning] = warnings(stack(keyName="ops", allowedCidr="203.0.113.0/24"))
-    assert "port 22 stays closed" in warning
+def test_a_key_that_opens_port_22_to_the_world_is_warned_of() -> None:
+    said = " ".join(warnings(stack(keyName="ops")))
+    assert "port 22 is open to 0.0.0.0/0" in said
+    narrow = " ".join(warnings(stack(keyName="ops", sshCidr="203.0.113.7/32")))
+    assert "port 22" not in narrow
 
 
 def test_a_vpc_that_must_be_looked_up_needs_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
