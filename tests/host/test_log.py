@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 
 import httpx
 import pytest
 
+from tests.host.programs import wait_until
 from tests.host.proxy import Proxy, header
+from tests.host.raw import exchange
 from tests.host.recorder import Recorder
 
 GUARDED = "/api/v2/tenants/default_tenant"
@@ -34,6 +37,7 @@ def test_a_request_leaves_these_fields(proxy: Proxy) -> None:
         "status": 200,
         "auth": "ok",
         "end": "--",
+        "unlogged": "0",
     }
 
 
@@ -59,6 +63,43 @@ def test_a_limited_request_is_logged_as_such(proxy: Proxy) -> None:
     for _ in range(21):
         proxy.get(GUARDED, proxy.wrong)
     assert proxy.last_log_line(21)["auth"] == "limited"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        (GUARDED, {}),
+        (GUARDED, {"Authorization": "Bearer guess"}),
+        (GUARDED, {"Origin": "https://evil.example"}),
+        ("/api/v2/heartbeat", {}),
+        ("*", {}),
+    ],
+    ids=["missing", "wrong", "origin", "open", "malformed"],
+)
+def test_strangers_leave_100_lines_a_minute_and_the_rest_is_counted(
+    proxy: Proxy, path: str, headers: dict[str, str]
+) -> None:
+    assert proxy.get(GUARDED, proxy.right).status_code == 200
+    with httpx.Client() as client:
+        request = client.build_request("OPTIONS" if path == "*" else "GET", proxy.url)
+        request.headers.update(headers)
+        request.extensions["target"] = path.encode()
+        for _ in range(300):
+            client.send(request)
+    assert proxy.get(GUARDED, proxy.right).status_code == 200
+    wait_until(lambda: proxy.log_lines()[-1]["unlogged"] != "0", "the last line is written")
+    lines = proxy.log_lines()
+    served = [line for line in lines if line["auth"] == "ok"]
+    assert len(served) == 2
+    assert 100 <= len(lines) - len(served) < 200
+    assert len(lines) + int(lines[-1]["unlogged"]) == 302
+
+
+def test_what_is_no_http_leaves_a_bounded_number_of_lines(proxy: Proxy) -> None:
+    for _ in range(300):
+        with contextlib.suppress(OSError):
+            exchange(proxy, b"nonsense\r\n\r\n", half_close=False)
+    assert len(proxy.log_lines()) <= 200
 
 
 def test_without_authentication_the_log_says_so(

@@ -169,10 +169,12 @@ def test_without_allowed_origins_no_browser_request_passes(
 ) -> None:
     proxy = make_proxy(chroma.address).start()
     answer = preflight(proxy, HOME)
-    assert answer.status_code == 401
+    assert answer.status_code == 403
     assert not [name for name in answer.headers if name.startswith("access-control")]
-    served = proxy.get(GUARDED, proxy.right | {"Origin": HOME})
-    assert "Access-Control-Allow-Origin" not in served.headers
+    refused = proxy.get(GUARDED, proxy.right | {"Origin": HOME})
+    assert refused.status_code == 403
+    assert "corsAllowOrigins" in refused.json()["message"]
+    assert "Access-Control-Allow-Origin" not in refused.headers
 
 
 @pytest.mark.parametrize("cors", ["*", f"{HOME} http://localhost:3000", HOME])
@@ -201,7 +203,7 @@ def test_another_origin_may_not(
 ) -> None:
     proxy = make_proxy(chroma.address, cors=f"{HOME} http://localhost:3000").start()
     answer = preflight(proxy, origin)
-    assert answer.status_code == 401
+    assert answer.status_code == 403
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
@@ -213,3 +215,30 @@ def test_a_preflight_never_reaches_chroma(
     assert preflight(proxy, HOME).status_code == 204
     assert httpx.options(proxy.url + GUARDED, headers={"Origin": "x"}).status_code == 401
     assert recorder.raw == b""
+
+
+@pytest.mark.parametrize("auth", ["token", "basic", "none"])
+@pytest.mark.parametrize("cors", ["", "https://other.example"])
+def test_a_page_of_another_site_sends_nothing_to_chroma(
+    recorder: Recorder, make_proxy: Callable[..., Proxy], auth: str, cors: str
+) -> None:
+    """Browsers send a POST without a content type at once, with the password that they remember."""
+    proxy = make_proxy(recorder.address, auth=auth, cors=cors).start()
+    recorder.forget()
+    for origin in (HOME, "null", "", proxy.url + ".evil.example", "http://127.0.0.1"):
+        headers = proxy.right | {"Origin": origin}
+        answer = httpx.post(proxy.url + GUARDED, headers=headers, content=b"{}")
+        assert (answer.status_code, answer.json()["error"]) == (403, "AuthorizationError"), origin
+    twice = [*proxy.right.items(), ("Origin", HOME), ("Origin", "null")]
+    assert httpx.post(proxy.url + GUARDED, headers=twice).status_code == 403
+    assert recorder.raw == b""
+
+
+@pytest.mark.parametrize("auth", ["token", "basic", "none"])
+def test_a_page_of_the_server_itself_is_served(
+    recorder: Recorder, make_proxy: Callable[..., Proxy], auth: str
+) -> None:
+    """Such as Chroma's own, under /docs."""
+    proxy = make_proxy(recorder.address, auth=auth).start()
+    for origin in (proxy.url, proxy.url.replace("http:", "https:"), proxy.url.upper()):
+        assert proxy.get(GUARDED, proxy.right | {"Origin": origin}).status_code == 200

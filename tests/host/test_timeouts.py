@@ -75,6 +75,7 @@ def test_a_client_that_waits_long_for_its_answer_is_not_forgotten_on_the_way(pro
 
 
 def test_slow_headers_are_cut_off_and_hold_nobody_up(proxy: Proxy, recorder: Recorder) -> None:
+    assert serves_quickly(proxy, count=1)
     with connections(proxy, 300) as slow:
         started = time.monotonic()
         for connection in slow:
@@ -106,6 +107,7 @@ def test_a_slow_body_without_the_credential_is_refused_at_once(
 def test_many_slow_bodies_hold_nobody_up(proxy: Proxy) -> None:
     [(name, value)] = proxy.right.items()
     head = f"POST {GUARDED} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n{name}: {value}\r\n\r\n"
+    assert serves_quickly(proxy, count=1)
     with connections(proxy, 300) as slow:
         for connection in slow:
             connection.sendall(head.encode() + b"x")
@@ -122,14 +124,58 @@ def is_open(connection: socket.socket) -> bool:
         return False
 
 
-def test_one_address_cannot_take_all_connections(proxy: Proxy) -> None:
+def held_open(proxy: Proxy, count: int, source: str) -> int:
+    """How many of so many connections from one address the proxy keeps, while others are served."""
     with contextlib.ExitStack() as stack:
         many = []
-        for _ in range(1200):
+        for _ in range(count):
             with contextlib.suppress(ConnectionResetError):
-                many.append(stack.enter_context(connect(proxy, "127.0.0.2")))
+                many.append(stack.enter_context(connect(proxy, source)))
         assert serves_quickly(proxy, "127.0.0.3")
-        assert sum(map(is_open, many)) == 1000
+        return sum(map(is_open, many))
+
+
+def test_an_address_that_never_showed_the_credential_has_50_connections(proxy: Proxy) -> None:
+    httpx.get(proxy.url + "/api/v2/heartbeat")
+    assert held_open(proxy, 120, "127.0.0.2") == 50
+
+
+def test_an_address_that_showed_the_credential_has_1000_connections(proxy: Proxy) -> None:
+    assert serves_quickly(proxy, "127.0.0.4", count=1)
+    assert held_open(proxy, 1200, "127.0.0.4") == 1000
+
+
+HELD = {
+    "a slow body": f"POST {GUARDED} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
+    "slow headers": f"GET {GUARDED} HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+    "large headers": f"GET {GUARDED} HTTP/1.1\r\nHost: x\r\nX-Large: {'x' * 14000}",
+    "no second request": "GET /api/v2/heartbeat HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("auth", ["token", "none"])
+@pytest.mark.parametrize("held", HELD.values(), ids=HELD)
+def test_4400_connections_of_five_strangers_hold_nobody_up(
+    recorder: Recorder, make_proxy: Callable[..., Proxy], auth: str, held: str
+) -> None:
+    proxy = make_proxy(recorder.address, auth=auth).start()
+    with contextlib.ExitStack() as stack:
+        strangers = []
+        for n in range(4400):
+            with contextlib.suppress(OSError):
+                connection = stack.enter_context(connect(proxy, f"127.0.0.{10 + n % 5}"))
+                connection.sendall(held.encode())
+                connection.setblocking(False)
+                strangers.append(connection)
+        transport = httpx.HTTPTransport(local_address="127.0.0.3")
+        with httpx.Client(headers=proxy.right, transport=transport, timeout=30) as client:
+            for _ in range(10):
+                if held != HELD["no second request"]:
+                    for connection in strangers:
+                        with contextlib.suppress(OSError):
+                            connection.send(b"x")
+                assert client.get(proxy.url + GUARDED).status_code == 200
+    proxy.stop()
 
 
 def test_headers_of_15_kilobytes_pass_and_longer_ones_are_refused(proxy: Proxy) -> None:
