@@ -37,7 +37,6 @@ FILES = (
     "chroma-relay.service",
     "chroma.env",
     "chroma.service",
-    "common",
     "container-network",
     "credential",
     "health-check",
@@ -49,6 +48,9 @@ FILES = (
     "self-test",
 )
 """What is unpacked into ``/opt/chroma``."""
+
+COMMON = "common"
+"""What all scripts read: user data writes it, since what fetches the others needs it too."""
 
 _FETCHER = "fetch-program"
 
@@ -73,10 +75,7 @@ class Program(Construct):
         :param role: the role of the instance.
         :raises SettingError: when a file is not as the instance needs it.
         """
-        # ASCII85, because a parameter must not hold two braces in a row, which other
-        # encodings of this density use:
-        # https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
-        text = base64.a85encode(archive()).decode()
+        text = encoded()
         self._sha256 = hashlib.sha256(text.encode()).hexdigest()
         super().__init__(scope, f"Program-{self._sha256[:8]}")
         parts = [
@@ -112,12 +111,32 @@ class Program(Construct):
 
 def fetcher(run_before: bool) -> str:
     """The shell functions that fetch the program and, where asked for, run the owner's commands
-    before that: for user data, without indentation, which means nothing there.
+    before that: for user data.
 
     :raises SettingError: when a file is not as the instance needs it.
     """
-    files = ["common", *(["run-commands"] if run_before else []), _FETCHER]
-    return _INDENTATION.sub("", "".join(map(text, files)))
+    files = [*(["run-commands"] if run_before else []), _FETCHER]
+    return "".join(map(compact, files))
+
+
+def compact(name: str) -> str:
+    """A shell file without its comments, empty lines and indentation, which means nothing there.
+
+    :raises SettingError: when its line ends are not those of Linux, or it is no text.
+    """
+    return _INDENTATION.sub("", text(name))
+
+
+def encoded() -> str:
+    """The archive as the parameters hold it: in ASCII85, because a parameter must not hold two
+    braces in a row, which other encodings of this density use; with other letters for the two
+    characters that a template would have to escape.
+
+    https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
+
+    :raises SettingError: when a file is not as the instance needs it.
+    """
+    return base64.a85encode(archive()).decode().translate(str.maketrans('"\\', "vw"))
 
 
 def archive() -> bytes:
@@ -151,7 +170,7 @@ def text(name: str) -> str:
 
 
 def _refuse_strays() -> None:
-    known = {*FILES, _FETCHER, "__pycache__"}
+    known = {*FILES, COMMON, _FETCHER, "__pycache__"}
     for file in _folder().iterdir():
         if file.name not in known:
             raise SettingError(

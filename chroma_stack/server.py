@@ -201,7 +201,7 @@ class ChromaServer(IChromaServer):
         self.auth: ChromaAuth = options.get("auth", ChromaAuth.token())
         """What clients must send."""
         self._name_everything()
-        subnet = select_subnet(vpc, options.get("vpc_subnets", ec2.SubnetSelection()))
+        subnet = select_subnet(vpc, options.get("vpc_subnets") or ec2.SubnetSelection())
         groups = list(options.get("security_groups", ())) or [self._security_group(vpc)]
         self._connections = ec2.Connections(security_groups=groups, default_port=ec2.Port.tcp(PORT))
         self._role = InstanceRole(self)

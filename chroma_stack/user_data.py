@@ -86,10 +86,12 @@ def render(
         "/etc/chroma/environment": _lines("user_data_environment", environment or {}),
         "/opt/chroma/before": _commands("user_data_before", before),
         "/opt/chroma/after": _commands("user_data_after", after),
+        "/opt/chroma/common": program.compact(program.COMMON).rstrip("\n"),
     }
     script = "".join(
         ["set -Eeuo pipefail\nmkdir -p /etc/chroma /opt/chroma\n"]
         + [_file(path, content) for path, content in files.items() if content]
+        + [". /opt/chroma/common\n"]
         + [program.fetcher(run_before=bool(files["/opt/chroma/before"]))]
         + (["run_before\n"] if files["/opt/chroma/before"] else [])
         + ["fetch_program\nexec /opt/chroma/boot"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -49,7 +48,7 @@ class Instance:
         self.answers = root / "answers"
         for folder in (self.unpacked, self.answers):
             folder.mkdir()
-        text = base64.a85encode(program.archive()).decode()
+        text = program.encoded()
         starts = range(0, len(text), 4096)
         self.parameters = {
             f"CFN-Program{number}-0123456789AB": text[start : start + 4096]

@@ -6,7 +6,6 @@ previous ones after that.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 import shutil
@@ -77,7 +76,7 @@ def test_a_rollback_finds_the_previous_program(
     host = Path(shutil.copytree(PROJECT / "chroma_stack" / "host", tmp_path / "host"))
     (host / "self-test").write_text("#!/bin/bash\necho 'self-test: a broken release' >&2\nexit 1\n")
     monkeypatch.setattr(program, "_folder", lambda: host)
-    text, names = base64.a85encode(program.archive()).decode(), []
+    text, names = program.encoded(), []
     for number, start in enumerate(range(0, len(text), 4096)):
         names.append(f"CFN-Broken{number}-0123456789AB")
         account.client("ssm").put_parameter(

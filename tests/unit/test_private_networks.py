@@ -15,7 +15,7 @@ from examples.private_network.app import IsolatedStack
 from tests.unit.synthesis import host_settings, properties, resource
 
 PAGE = (Path(__file__).parents[2] / "docs" / "private-networks.md").read_text()
-[USE] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+USE = "".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
 ENDPOINT = "AWS::EC2::VPCEndpoint"
 
 

@@ -37,7 +37,7 @@ def parameters() -> dict[str, str]:
 
 def test_the_list_names_every_host_file_and_no_other() -> None:
     files = {file.name for file in HOST.iterdir() if file.is_file()}
-    assert files == {*program.FILES, "fetch-program"}
+    assert files == {*program.FILES, program.COMMON, "fetch-program"}
     assert list(program.FILES) == sorted(program.FILES)
 
 
@@ -45,7 +45,11 @@ def test_the_parameters_together_hold_every_file_without_its_comments() -> None:
     text = "".join(parameters().values())
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     assert sha256 == host_settings(template())["PROGRAM_SHA256"]
-    parts = bz2.decompress(base64.a85decode(text)).decode().split("\0")
+    parts = (
+        bz2.decompress(base64.a85decode(text.translate(str.maketrans("vw", '"\\'))))
+        .decode()
+        .split("\0")
+    )
     got = dict(zip(parts[::2], parts[1::2], strict=True))
     assert got.keys() == set(program.FILES)
     for name, content in got.items():
@@ -105,7 +109,7 @@ def test_a_nul_is_refused(host: Path) -> None:
     with (host / "common").open("ab") as script:
         script.write(b"\0")
     with pytest.raises(SettingError, match=r"^chroma_stack/host/common='a NUL'"):
-        program.fetcher(run_before=False)
+        program.compact(program.COMMON)
     with pytest.raises(SettingError, match=r"^chroma_stack/host/common='a NUL'"):
         server_template()
 

@@ -29,7 +29,7 @@ def rendered(settings: dict[str, str] | None = None, **more: Any) -> str:
 def written(script: str, root: Path) -> Path:
     """What user data writes before it fetches the program, below a folder."""
     local = script.replace("/etc/chroma", f"{root}/etc").replace("/opt/chroma", f"{root}/opt")
-    commands = local.split("\nsetting() {")[0]
+    commands = local.split("\n. /opt/chroma/common\n".replace("/opt/chroma", f"{root}/opt"))[0]
     subprocess.run(["bash", "-c", commands], check=True, timeout=30)
     return root
 
@@ -96,7 +96,7 @@ def test_commands_of_the_owner_are_left_to_the_boot_as_they_stand(tmp_path: Path
 
 def test_without_commands_nothing_is_written_for_them(tmp_path: Path) -> None:
     written(rendered({"A": "1"}), tmp_path)
-    assert list((tmp_path / "opt").iterdir()) == []
+    assert [it.name for it in (tmp_path / "opt").iterdir()] == ["common"]
     assert [it.name for it in (tmp_path / "etc").iterdir()] == ["settings"]
 
 
