@@ -15,6 +15,6 @@ from chroma_stack import SettingError, configure, context
 app = cdk.App()
 try:
     stack = context.chroma_stack(app)
+    configure.report(stack, Path(app.synth().directory))
 except SettingError as error:
     sys.exit(f"Error: {error}")
-configure.report(stack, Path(app.synth().directory))

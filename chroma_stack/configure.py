@@ -122,23 +122,25 @@ def _wider(before: str, now: str) -> bool:
     )
 
 
-def _unauthenticated(before: str, now: str) -> bool:
-    return now == AuthMode.NONE.value != before
+def _to_port_22(values: Mapping[str, str]) -> str:
+    """The networks that reach it, which takes a key pair."""
+    return values.get("sshCidr", values["allowedCidr"]) if "keyName" in values else ""
 
 
-_WEAKER: Mapping[str, Callable[[str, str], bool]] = {
-    "allowedCidr": _wider,
-    "sshCidr": _wider,
-    "auth": _unauthenticated,
+_WEAKER: Mapping[str, Callable[[Mapping[str, str], Mapping[str, str]], bool]] = {
+    "allowedCidr": lambda last, now: _wider(last["allowedCidr"], now["allowedCidr"]),
+    "keyName": lambda last, now: _wider(_to_port_22(last), _to_port_22(now)),
+    "sshCidr": lambda last, now: _wider(_to_port_22(last), _to_port_22(now)),
+    "auth": lambda last, now: now["auth"] == AuthMode.NONE.value != last["auth"],
 }
-"""Whether a value protects less than the one before, by the settings that protect."""
+"""Whether one set of settings protects less than another, by the setting that decides it."""
 
 
 def _is_weaker(key: str, last: Mapping[str, str], now: Mapping[str, str]) -> bool:
-    default = _BY_KEY[key].default
+    defaults = {it.key: it.default for it in _BY_KEY.values() if it.default}
     # A file of other hands may hold anything.
     with contextlib.suppress(ValueError):
-        return key in _WEAKER and _WEAKER[key](last.get(key, default), now.get(key, default))
+        return key in _WEAKER and _WEAKER[key]({**defaults, **last}, {**defaults, **now})
     return True
 
 

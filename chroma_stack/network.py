@@ -25,6 +25,8 @@ _BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _CIDR = rf"{_BYTE}(\.{_BYTE}){{3}}/([0-9]|[12][0-9]|3[0-2])"
 _CIDR_ALLOWED = "an IPv4 network such as 203.0.113.0/24"
 _VPC = resource_id("vpc")
+_ZONE = "[a-z]{2}(-[a-z]+)+-[0-9]+[a-z]"
+_ZONE_ALLOWED = "a zone such as us-east-1a"
 _ONLY_TEMPLATE = "The CDK looks the VPC's subnets and zones up; CloudFormation cannot."
 
 
@@ -145,22 +147,50 @@ SETTINGS = (
         option="",
         meaning="Availability zone of that subnet, e.g. us-east-1a; needs VpcId and SubnetId.",
         without="that of the stack's own VPC",
-        pattern="[a-z]{2}(-[a-z]+)+-[0-9]+[a-z]",
-        allowed="a zone such as us-east-1a",
+        pattern=_ZONE,
+        allowed=_ZONE_ALLOWED,
+    ),
+    Setting(
+        key="availabilityZone",
+        only="The published template takes a zone together with its subnet.",
+        option="availability_zone",
+        meaning="Zone to place the server in, such as that of `volumeId`.",
+        without="the first one of the VPC",
+        pattern=_ZONE,
+        allowed=_ZONE_ALLOWED,
     ),
 )
+
+
+def in_zone(vpc: ec2.IVpc, chosen: ec2.SubnetSelection, zone: str) -> ec2.SubnetSelection:
+    """The same selection of subnets, in one zone only.
+
+    :raises SettingError: when the VPC has no subnets there.
+    """
+    # Until the VPC is looked up, it has placeholders.
+    if "dummy1a" in vpc.availability_zones:
+        return chosen
+    if zone not in vpc.availability_zones:
+        zones = ", ".join(vpc.availability_zones)
+        raise SettingError(
+            "availability_zone", zone, f"a zone in which the VPC has subnets: {zones}"
+        )
+    return ec2.SubnetSelection(subnet_type=chosen.subnet_type, availability_zones=[zone])
 
 
 class DefaultVpc(ec2.Vpc):
     """The VPC of a stack that is given none: one public subnet and no NAT gateway, which
     costs nothing."""
 
-    def __init__(self, scope: Construct, construct_id: str) -> None:
+    def __init__(
+        self, scope: Construct, construct_id: str, availability_zone: str | None = None
+    ) -> None:
         super().__init__(
             scope,
             construct_id,
             ip_addresses=ec2.IpAddresses.cidr("10.0.0.0/24"),
-            max_azs=1,
+            max_azs=None if availability_zone else 1,
+            availability_zones=[availability_zone] if availability_zone else None,
             nat_gateways=0,
             subnet_configuration=[
                 ec2.SubnetConfiguration(

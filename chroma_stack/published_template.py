@@ -6,10 +6,10 @@ template, which its documentation teaches, are kept; ours are added.
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import json
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,19 @@ NAME = "chroma.cf.json"
 _NO_HEADERS = ("", "{}")
 
 
-def main(file: str) -> None:
-    """Write the template to a file."""
-    path = Path(file)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the template to a file.
+
+    :param arguments: those of the command. Default: the process's own.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m chroma_stack.published_template",
+        description="Writes the CloudFormation template for people without the CDK.",
+    )
+    parser.add_argument("file", type=Path, help=f"where to write it, such as dist/{NAME}")
+    path: Path = parser.parse_args(arguments).file
+    if path.suffix != ".json":
+        parser.error(f"{str(path)!r} is refused: a file's name that ends with .json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text())
 
@@ -486,4 +496,4 @@ def _any(expressions: Iterable[cdk.ICfnConditionExpression]) -> cdk.ICfnConditio
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

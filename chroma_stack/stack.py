@@ -12,7 +12,7 @@ from constructs import Construct
 from chroma_stack import outputs, storage
 from chroma_stack.auth import AuthMode
 from chroma_stack.errors import SettingError
-from chroma_stack.network import EVERYWHERE, DefaultVpc, describe
+from chroma_stack.network import EVERYWHERE, DefaultVpc, describe, in_zone
 from chroma_stack.server import ChromaServer, ChromaServerOptions, refuse_unknown
 from chroma_stack.settings import Setting
 
@@ -61,6 +61,10 @@ class ChromaStackOptions(_StackProps, total=False):
     ``vpc_subnets`` says otherwise. It is looked up by the CDK command line, which needs credentials, and the stack an ``env``.
     Default: a small VPC of the stack's own with one public subnet."""
 
+    availability_zone: str
+    """The zone to place the server in, such as that of ``volume_id``. Default: the first one of
+    the VPC."""
+
     allowed_cidrs: Sequence[str]
     """IPv4 networks that may reach the server's port. Default: all."""
 
@@ -104,6 +108,13 @@ class ChromaStack(cdk.Stack):
         server = {k: v for k, v in options.items() if k in of_server}
         server.setdefault("vpc_subnets", ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC))
         self._check_subnets(cast("ec2.SubnetSelection", server["vpc_subnets"]), options)
+        vpc = self._vpc(options.get("vpc_id"), options.get("availability_zone"))
+        if "availability_zone" in options:
+            server["vpc_subnets"] = in_zone(
+                vpc,
+                cast("ec2.SubnetSelection", server["vpc_subnets"]),
+                options["availability_zone"],
+            )
         if "volume_id" in options:
             server["volume"] = self._volume(options)
         if "key_name" in options:
@@ -113,7 +124,7 @@ class ChromaStack(cdk.Stack):
         self.server: ChromaServer = ChromaServer(
             self,
             "Chroma",
-            vpc=self._vpc(options.get("vpc_id")),
+            vpc=vpc,
             **cast("ChromaServerOptions", server),
         )
         """The server."""
@@ -121,9 +132,9 @@ class ChromaStack(cdk.Stack):
         for name, output in outputs.of(self.server).items():
             cdk.CfnOutput(self, name, description=output.description, value=output.value)
 
-    def _vpc(self, vpc_id: str | None) -> ec2.IVpc:
+    def _vpc(self, vpc_id: str | None, availability_zone: str | None) -> ec2.IVpc:
         if vpc_id is None:
-            return DefaultVpc(self, "Vpc")
+            return DefaultVpc(self, "Vpc", availability_zone)
         if cdk.Token.is_unresolved(self.account) or cdk.Token.is_unresolved(self.region):
             raise SettingError(
                 "vpc_id", vpc_id, "only with AWS credentials and a region, to look the VPC up"
@@ -146,10 +157,16 @@ class ChromaStack(cdk.Stack):
     def _volume(self, options: ChromaStackOptions) -> ec2.IVolume:
         volume_id = options["volume_id"]
         storage.refuse_new_volume("volume_id", volume_id, options)
-        # Its zone is not asked for; one in another zone cannot be attached, and the boot
-        # says so.
+        # Without a look-up nobody knows its zone.
+        if "availability_zone" not in options:
+            cdk.Annotations.of(self).add_warning_v2(
+                "chroma-stack:zone-of-the-volume",
+                f"volumeId={volume_id} must be in the zone of the server, which is the first one of "
+                "the VPC. Set availabilityZone to that of the volume.",
+            )
+        zone = options.get("availability_zone", self.availability_zones[0])
         return ec2.Volume.from_volume_attributes(
-            self, "VolumeGiven", volume_id=volume_id, availability_zone=self.availability_zones[0]
+            self, "VolumeGiven", volume_id=volume_id, availability_zone=zone
         )
 
     def _open(self, options: ChromaStackOptions) -> None:

@@ -204,7 +204,7 @@ SETTINGS = (
         only="The published template makes its volume.",
         option="volume_id",
         meaning="Data volume of an earlier server to go on with; it stays when the stack is "
-        "deleted.",
+        "deleted. Set `availabilityZone` to its zone.",
         without="a new volume",
         pattern=resource_id("vol"),
         allowed="an id such as vol-0123456789abcdef0",

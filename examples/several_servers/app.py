@@ -66,8 +66,9 @@ class TeamsStack(cdk.Stack):
             )
             server.connections.allow_default_port_from(clients)
             cdk.Tags.of(scope_of_team).add("team", team)
-            cdk.CfnOutput(scope_of_team, "ServerUrl", value=server.endpoint.url)
-            cdk.CfnOutput(scope_of_team, "ClientsGroup", value=clients.security_group_id)
+            # In the stack itself their names have no hash.
+            cdk.CfnOutput(self, f"{team}-ServerUrl", value=server.endpoint.url)
+            cdk.CfnOutput(self, f"{team}-ClientsGroup", value=clients.security_group_id)
             self.servers[team] = server
         self._add_snapshots()
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import aws_cdk as cdk
 import pytest
+from aws_cdk.assertions import Template
 
-from chroma_stack import ChromaServerOptions, ChromaStackOptions, configure
+from chroma_stack import ChromaServerOptions, ChromaStackOptions, __version__, configure
 from chroma_stack.container_network import DEFAULT_CONTAINER_CIDR
 from chroma_stack.context import SETTINGS
 from chroma_stack.instance import DEFAULT_INSTANCE_TYPE
@@ -150,3 +153,32 @@ def unquoted(command: str) -> str:
 def test_the_readme_warns_of_the_open_port_before_its_first_deployment() -> None:
     text = (ROOT / "README.md").read_text()
     assert 0 < text.index("open to the whole internet") < text.index("npx cdk deploy")
+
+
+def test_every_output_that_a_page_names_exists() -> None:
+    for page in PAGES_WITH_COMMANDS:
+        if "examples" not in page.parts:
+            for name in re.findall(r"\boutput `(\w+)`", page.read_text()):
+                assert name in template().to_json()["Outputs"], f"{page.name}: {name}"
+
+
+def test_the_providers_of_chroma_have_their_full_names_in_the_documentation() -> None:
+    text = (ROOT / "docs" / "template.md").read_text()
+    for name in ("token_authn.TokenAuthentication", "basic_authn.BasicAuthentication"):
+        assert f"chromadb.auth.{name}ServerProvider" in text
+
+
+def test_the_readme_says_how_to_install_the_construct_before_it_is_used() -> None:
+    text = (ROOT / "README.md").read_text()
+    wheel = f"pip install dist/chroma_stack-{__version__}-py3-none-any.whl"
+    assert 0 < text.index("make dist") < text.index(wheel) < text.index("ChromaServer(")
+
+
+def test_the_readmes_example_pays_for_no_nat_gateway() -> None:
+    text = (ROOT / "README.md").read_text()
+    [example] = re.findall(r"(?s)```python\n([^`]*ChromaServer\(.*?)```", text)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    made = Template.from_stack(names["SearchStack"](cdk.App(), "Search"))
+    made.resource_count_is("AWS::EC2::NatGateway", 0)
+    made.resource_count_is("AWS::EC2::EIP", 1)

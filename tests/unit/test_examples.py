@@ -313,3 +313,12 @@ def test_one_policy_takes_the_snapshots_of_every_team() -> None:
     [schedule] = policy["Schedules"]
     assert schedule["RetainRule"]["Count"] == 14
     assert schedule["CopyTags"] is True
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_output_that_a_readme_names_exists(name: str) -> None:
+    text = (ROOT / "examples" / name / "README.md").read_text()
+    named = re.findall(r"outputs? `(\w+)`(?:\s+and `(\w+)`)?", text)
+    made = template(name).to_json()["Outputs"]
+    assert {it for pair in named for it in pair if it} <= made.keys()
+    assert named

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import aws_cdk as cdk
@@ -19,7 +20,7 @@ from chroma_stack import (
     SettingError,
     TokenHeader,
 )
-from tests.unit.synthesis import host_settings
+from tests.unit.synthesis import host_settings, properties
 
 
 def made(**options: Any) -> ChromaStack:
@@ -80,3 +81,47 @@ def test_two_stacks_fit_in_one_app() -> None:
     for name in ("One", "Two"):
         ChromaStack(app, name)
     assert {it.stack_name for it in app.synth().stacks} == {"One", "Two"}
+
+
+LOOKED_UP = "vpc-provider:account=123456789012:filter.vpc-id=vpc-0123456789abcdef0:region=eu-central-1:returnAsymmetricSubnets=true"
+
+
+def in_looked_up_vpc(**options: Any) -> ChromaStack:
+    subnets = [
+        {"subnetId": f"subnet-{zone}", "availabilityZone": zone, "routeTableId": "rtb-1"}
+        for zone in ("eu-central-1a", "eu-central-1b")
+    ]
+    group = {"name": "Public", "type": "Public", "subnets": subnets}
+    vpc = {
+        "vpcId": "vpc-0123456789abcdef0",
+        "vpcCidrBlock": "10.0.0.0/16",
+        "ownerAccountId": "123456789012",
+        "availabilityZones": [],
+        "subnetGroups": [group],
+    }
+    return ChromaStack(
+        cdk.App(context={LOOKED_UP: vpc}),
+        "Vectors",
+        vpc_id="vpc-0123456789abcdef0",
+        env=cdk.Environment(account="123456789012", region="eu-central-1"),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("zone", ["eu-central-1a", "eu-central-1b"])
+def test_a_server_is_placed_in_the_zone_that_was_chosen(zone: str) -> None:
+    volume = properties(
+        Template.from_stack(in_looked_up_vpc(availability_zone=zone)), "AWS::EC2::Volume"
+    )
+    assert volume["AvailabilityZone"] == zone
+
+
+def test_a_zone_without_subnets_is_refused_with_those_that_have_some() -> None:
+    with pytest.raises(SettingError, match=r"^availability_zone=.*eu-central-1a, eu-central-1b"):
+        in_looked_up_vpc(availability_zone="eu-central-1c")
+
+
+def test_the_answers_of_look_ups_are_kept_in_git() -> None:
+    ignored = (Path(__file__).parents[2] / ".gitignore").read_text().splitlines()
+    assert "cdk.context.json" not in ignored
+    assert ".last-settings.json" in ignored

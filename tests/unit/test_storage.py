@@ -11,7 +11,15 @@ from aws_cdk import aws_ec2 as ec2
 
 from chroma_stack import SettingError
 from tests.unit.construct import server_template
-from tests.unit.synthesis import host_settings, launch, properties, resource, stack, template
+from tests.unit.synthesis import (
+    host_settings,
+    launch,
+    properties,
+    resource,
+    stack,
+    template,
+    warnings,
+)
 
 VOLUME = "AWS::EC2::Volume"
 SNAPSHOT = "snap-0123456789abcdef0"
@@ -48,6 +56,15 @@ def test_a_volume_of_an_earlier_server_is_taken_and_none_is_made() -> None:
     made = template(volumeId="vol-0123456789abcdef0")
     assert made.find_resources(VOLUME) == {}
     assert host_settings(made)["VOLUME"] == "vol-0123456789abcdef0"
+
+
+def test_a_volume_is_used_in_its_own_zone() -> None:
+    settings = {"volumeId": "vol-0123456789abcdef0", "allowedCidr": "203.0.113.0/24"}
+    [warning] = warnings(stack(**settings))
+    assert "Set availabilityZone" in warning
+    assert warnings(stack(**settings, availabilityZone="us-east-1c")) == []
+    made = template(**settings, availabilityZone="us-east-1c")
+    assert properties(made, "AWS::EC2::Subnet")["AvailabilityZone"] == "us-east-1c"
 
 
 @pytest.mark.parametrize("other", [{"snapshotId": SNAPSHOT}, {"volumeSize": "100"}])
