@@ -65,13 +65,9 @@ class Address:
         """Let the instance take the address, and record on it which volume holds the data, which
         images are kept there, and how many boots in a row have failed."""
         if self.is_public:
-            role.allow(["ec2:AssociateAddress"], [self.arn, arn("ec2", "network-interface/*")])
-            role.acknowledge_wildcard(
-                "arn:<AWS::Partition>:ec2:<AWS::Region>:<AWS::AccountId>:network-interface/*",
-                "The id of an instance's network interface is not known before it is launched; "
-                "the address is named.",
-            )
+            role.allow(["ec2:AssociateAddress"], [self.arn])
             role.allow_for_own("ec2:AssociateAddress", "ec2", "instance/*")
+            role.allow_for_own("ec2:AssociateAddress", "ec2", "network-interface/*")
         else:
             role.allow(["ec2:AttachNetworkInterface"], [self.arn])
             role.allow_for_own("ec2:AttachNetworkInterface", "ec2", "instance/*")

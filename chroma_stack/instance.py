@@ -35,6 +35,8 @@ _LONGEST_ID = 127
 """A tag's value may have 256 characters, and the name of a stack, which precedes it, 128:
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions"""
 
+_SSM_POLICY = "AmazonSSMManagedEC2InstanceDefaultPolicy"
+
 _TYPE = r"(?!mac|(t1\.micro|m1\.small|c1\.medium)$)[a-z][a-z0-9-]*\.(?!nano$|micro$)[a-z0-9-]+"
 """Chroma needs 2 GiB of memory; Mac instances run no Linux."""
 
@@ -183,13 +185,14 @@ class InstanceRole(iam.Role):
             assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
             description="What the Chroma server's instance may do",
             managed_policies=[
-                iam.ManagedPolicy.from_aws_managed_policy_name("AmazonSSMManagedInstanceCore")
+                # AmazonSSMManagedInstanceCore without reading every parameter of the account:
+                # https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AmazonSSMManagedEC2InstanceDefaultPolicy.html
+                iam.ManagedPolicy.from_aws_managed_policy_name(_SSM_POLICY)
             ],
         )
         acknowledge(
             self,
-            "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/"
-            "AmazonSSMManagedInstanceCore]",
+            f"AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{_SSM_POLICY}]",
             "AWS maintains this policy for instances that Systems Manager manages, which is the "
             "way to reach this one without SSH.",
         )
@@ -253,6 +256,22 @@ class InstanceRole(iam.Role):
         """Give what is in a construct this server's tag."""
         cdk.Tags.of(construct).add(_TAG, self._server_name)
 
+    def mark_interface_as_own(self, launch_template: ec2.LaunchTemplate) -> None:
+        """Have EC2 give the tag to the interface that an instance is launched with, too.
+        aws-cdk-lib has it tag instances and volumes only.
+
+        :param launch_template: that the instance is launched from.
+        """
+        template = launch_template.node.default_child
+        assert isinstance(template, ec2.CfnLaunchTemplate)
+        template.add_property_override(
+            "LaunchTemplateData.TagSpecifications.2",
+            {
+                "ResourceType": "network-interface",
+                "Tags": [{"Key": _TAG, "Value": self._server_name}],
+            },
+        )
+
 
 class InstanceTemplate(ec2.LaunchTemplate):
     """What an instance is launched from."""
@@ -303,6 +322,8 @@ class InstanceTemplate(ec2.LaunchTemplate):
         for group in security_groups[1:]:
             self.add_security_group(group)
         role.mark_as_own(self)
+        if public:
+            role.mark_interface_as_own(self)
 
     def _set_root_volume_size(self, size: cdk.Size | None) -> None:
         """aws-cdk-lib wants a number; without one EC2 takes the size of the AMI's volume."""

@@ -129,7 +129,8 @@ class ChromaServerOptions(TypedDict, total=False):
 
     removal_policy: cdk.RemovalPolicy
     """What happens to the data volume when the server is removed or its volume replaced.
-    Default: SNAPSHOT, a last snapshot of it is kept."""
+    Default: SNAPSHOT, a last snapshot of it is kept. The daily ones stay too, and nothing
+    deletes them any more."""
 
     user_data_before: ec2.UserData | Sequence[str]
     """Shell commands for the instance, as root, before anything else that it does, under ``set

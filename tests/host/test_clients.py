@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -30,11 +31,24 @@ RIGHT = {"token": "test-token_$(x)'", "basic": "admin:p@ss'word"}
 WRONG = {"token": "Test-token_$(x)'", "basic": "admin:P@ss'word"}
 
 
-def results(command: list[str], folder: Path, proxy: Proxy, ways: list[Any]) -> list[str]:
+def results(
+    command: list[str],
+    folder: Path,
+    proxy: Proxy,
+    ways: list[Any],
+    variables: dict[str, str] | None = None,
+) -> list[str]:
     """What a client prints that comes to the proxy in each of these ways."""
     job = json.dumps({"host": "127.0.0.1", "port": proxy.port, "ways": ways})
+    environment = os.environ | (variables or {})
     done = subprocess.run(
-        command, cwd=folder, input=job, capture_output=True, text=True, timeout=120
+        command,
+        cwd=folder,
+        input=job,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout))
@@ -70,6 +84,33 @@ def test_a_python_client_is_served_only_with_the_credential(
     for refused in (wrong, none):
         assert refused.startswith("AuthorizationError: Unauthorized: ")
         assert token_header in refused
+
+
+@pytest.mark.parametrize(("auth", "token_header"), MODES)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_python_program_without_an_option_for_it_takes_the_credential_from_its_environment(
+    chroma_servers: dict[str, ChromaServer],
+    make_proxy: Callable[..., Proxy],
+    version: str,
+    auth: str,
+    token_header: str,
+) -> None:
+    proxy = make_proxy(
+        chroma_servers[version].address,
+        auth=auth,
+        token_header=token_header,
+        credential=RIGHT[auth],
+    ).start()
+    command = [str(python_with_chroma(version)), str(HERE / "clients" / "python_client.py")]
+    variables = {
+        "CHROMA_CLIENT_AUTH_PROVIDER": PROVIDERS[auth],
+        "CHROMA_CLIENT_AUTH_CREDENTIALS": RIGHT[auth],
+        "CHROMA_AUTH_TOKEN_TRANSPORT_HEADER": token_header,
+    }
+    assert results(command, proxy.folder, proxy, [None], variables) == ["served"]
+    variables["CHROMA_CLIENT_AUTH_CREDENTIALS"] = WRONG[auth]
+    [refused] = results(command, proxy.folder, proxy, [None], variables)
+    assert refused.startswith("AuthorizationError: Unauthorized: ")
 
 
 @pytest.mark.parametrize(("auth", "token_header"), MODES)

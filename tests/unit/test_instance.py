@@ -83,7 +83,7 @@ def test_the_instance_may_take_its_own_volume_and_address_and_no_other() -> None
     named = str([it["Resource"] for it in statements(template()) if "Condition" not in it])
     assert "volume/', {'Ref': 'ChromaVolume8FB4DF55'}" in named
     assert "elastic-ip/', {'Fn::GetAtt': ['ChromaAddress85771F15', 'AllocationId']}" in named
-    for anything in ("volume/*", "elastic-ip/*", "instance/"):
+    for anything in ("volume/*", "elastic-ip/*", "instance/", "network-interface/"):
         assert anything not in named
 
 
@@ -97,13 +97,19 @@ def test_what_is_not_known_by_name_has_to_carry_the_servers_tag() -> None:
         "ec2:AssociateAddress",
         "ssm:GetParameters",
     }
-    assert re.findall(r":(\w+/\*|\w+:\*:\w+/\*)", str(own["Resource"])) == [
+    assert re.findall(r":([\w-]+/\*|\w+:\*:\w+/\*)", str(own["Resource"])) == [
         "autoScalingGroup:*:autoScalingGroupName/*",
         "instance/*",
+        "network-interface/*",
         "parameter/*",
     ]
-    [instance, _] = launch(template())["TagSpecifications"]
-    assert {"Key": "chroma-server", "Value": tag} in instance["Tags"]
+    [instance, _, interface] = launch(template())["TagSpecifications"]
+    assert (instance["ResourceType"], interface["ResourceType"]) == (
+        "instance",
+        "network-interface",
+    )
+    for specification in (instance, interface):
+        assert {"Key": "chroma-server", "Value": tag} in specification["Tags"]
     group = {"Key": "chroma-server", "PropagateAtLaunch": True, "Value": tag}
     assert group in properties(template(), GROUP)["Tags"]
     parameters = {name: it for name, it in made.items() if name.startswith("ChromaProgram")}
@@ -135,13 +141,14 @@ def test_the_instance_may_do_nothing_else_but_what_its_boot_and_its_health_check
     assert everywhere == ["ec2:DescribeTags"]
     roles = template().find_resources("AWS::IAM::Role")
     managed = roles["ChromaRole227B64D5"]["Properties"]["ManagedPolicyArns"]
-    assert [str(arn).split("policy/")[1][:28] for arn in managed] == [
-        "AmazonSSMManagedInstanceCore"
+    # Unlike AmazonSSMManagedInstanceCore it lets nobody read parameters: the role reads its own.
+    assert [re.findall(r"policy/(\w+)", str(arn)) for arn in managed] == [
+        ["AmazonSSMManagedEC2InstanceDefaultPolicy"]
     ]
 
 
 def test_everything_is_named_after_the_stack_as_it_is_deployed() -> None:
-    for specification in launch(template())["TagSpecifications"]:
+    for specification in launch(template())["TagSpecifications"][:2]:
         [name] = [tag["Value"] for tag in specification["Tags"] if tag["Key"] == "Name"]
         assert name == {"Fn::Sub": "${AWS::StackName}/Chroma"}
 
