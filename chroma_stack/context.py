@@ -62,7 +62,7 @@ def chroma_stack(app: cdk.App) -> ChromaStack:
     given: Mapping[str, Any] = app.node.get_all_context()
     for key in given:
         _refuse_unknown(key)
-    texts = {key: _text(_BY_KEY[key], given[key]) for key in _BY_KEY if given.get(key) is not None}
+    texts = {key: text(_BY_KEY[key], given[key]) for key in _BY_KEY if given.get(key) is not None}
     try:
         options = _options(texts)
         name = options.pop("stack_name", DEFAULT_STACK_NAME)
@@ -97,12 +97,12 @@ def _key(name: str, texts: Mapping[str, str]) -> str:
     return next(names, name)
 
 
-def _text(setting: Setting, value: Any) -> str:
+def text(setting: Setting, value: Any) -> str:
     """The value as on the command line; ``cdk.json`` may hold numbers, lists and objects too."""
     if isinstance(value, bool) and setting.parse is flag:
         return str(value)
     if isinstance(value, list) and setting.several:
-        return ",".join(_text(setting, part) for part in value)
+        return ",".join(text(setting, part) for part in value)
     if isinstance(value, dict) and setting.field == "headers":
         return json.dumps(value)
     if isinstance(value, bool | list | dict):
