@@ -56,12 +56,12 @@ def chroma_stack(app: cdk.App) -> ChromaStack:
     """The stack that the app's context describes.
 
     :param app: the app.
-    :raises SettingError: when a value is refused, under its context key, or a key looks like
-        one of ours that was misspelt.
+    :raises SettingError: when a value is refused, under its context key, or a key is neither
+        ours nor the CDK's.
     """
     given: Mapping[str, Any] = app.node.get_all_context()
-    for key, value in given.items():
-        _refuse_misspelt(key, value)
+    for key in given:
+        _refuse_unknown(key)
     texts = settings_among(given)
     try:
         options = _options(texts)
@@ -82,7 +82,7 @@ def settings_among(values: Mapping[str, Any]) -> dict[str, str]:
 
     :param values: the context values by their keys.
     """
-    return {key: _text(_BY_KEY[key], values[key]) for key in _BY_KEY if values.get(key) is not None}
+    return {key: text(_BY_KEY[key], values[key]) for key in _BY_KEY if values.get(key) is not None}
 
 
 def _options(texts: Mapping[str, str]) -> dict[str, Any]:
@@ -105,12 +105,12 @@ def _key(name: str, texts: Mapping[str, str]) -> str:
     return next(names, name)
 
 
-def _text(setting: Setting, value: Any) -> str:
+def text(setting: Setting, value: Any) -> str:
     """The value as on the command line; ``cdk.json`` may hold numbers, lists and objects too."""
     if isinstance(value, bool) and setting.parse is flag:
         return str(value)
     if isinstance(value, list) and setting.several:
-        return ",".join(_text(setting, part) for part in value)
+        return ",".join(text(setting, part) for part in value)
     if isinstance(value, dict) and setting.field == "headers":
         return json.dumps(value)
     if isinstance(value, bool | list | dict):
@@ -118,10 +118,31 @@ def _text(setting: Setting, value: Any) -> str:
     return str(value)
 
 
-def _refuse_misspelt(key: str, value: Any) -> None:
-    keys = {known.lower(): known for known in _BY_KEY}
-    if key in _BY_KEY or ":" in key or "@" in key:
+def _refuse_unknown(key: str) -> None:
+    """Refuse a key that nothing would read, such as ``cidr``, which somebody relies on. The CDK's
+    own have a colon (look-ups, ``aws:cdk:…``), or begin with ``@`` (feature flags)."""
+    if key in _BY_KEY or ":" in key or key.startswith("@"):
         return
-    close = difflib.get_close_matches(re.sub("[^a-z0-9]", "", key.lower()), keys, cutoff=0.8)
-    if close:
-        raise SettingError(key, value, f"there is no such key; perhaps {keys[close[0]]} is meant")
+    names = _other_names()
+    plain = re.sub("[^a-z0-9]", "", key.lower())
+    # Those in which the word itself occurs, else those of a similar spelling.
+    close = [name for name in names if len(plain) > 2 and plain in name]
+    close = close or difflib.get_close_matches(plain, names, cutoff=0.55)
+    if plain in names:
+        close = [plain]
+    meant = list(dict.fromkeys(names[name] for name in close))[:3]
+    hint = f"perhaps {' or '.join(meant)} is meant" if meant else "docs/settings.md lists all keys"
+    # The value may be a credential.
+    raise SettingError(key, "…", f"there is no such key; {hint}")
+
+
+def _other_names() -> dict[str, str]:
+    """The keys by what they may be called, in small letters and digits: also as parameters of
+    the published template and in the construct."""
+    names = {key.lower(): key for key in _BY_KEY}
+    names |= {"chromaserverauthprovider": "auth", "chromaserverauthcredentials": "authSecretArn"}
+    for key, setting in _BY_KEY.items():
+        for name in (setting.parameter, setting.field or setting.option):
+            names.setdefault(name.lower().replace("_", ""), key)
+    del names[""]
+    return names

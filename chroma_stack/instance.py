@@ -124,8 +124,8 @@ SETTINGS = (
         option="key_name",
         meaning="Name of an EC2 key pair for SSH; it opens port 22.",
         without="none; Session Manager works without a key",
-        pattern=r"[ -~]{1,255}",
-        allowed="the name of an EC2 key pair",
+        pattern=r"[!-~]([ -~]{0,253}[!-~])?",
+        allowed="the name of an EC2 key pair, without spaces around it",
     ),
     Setting(
         key="imageId",

@@ -194,7 +194,7 @@ SETTINGS = (
         "TLS, http://host[:port] without.",
         without="no tracing",
         pattern=rf"(http://|(https://)?(?!{_ADDRESS}(:|/|$)))"
-        rf"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:{_PORT})?/?",
+        rf"[A-Za-z0-9]+((\.|-+)[A-Za-z0-9]+)*(:{_PORT})?/?",
         allowed="an endpoint such as api.honeycomb.io (with TLS by its name, not its address)",
         longest=300,
         parse=str,

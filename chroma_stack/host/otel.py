@@ -47,7 +47,7 @@ def parse_endpoint(text: str) -> Endpoint:
     Raises ValueError.
     """
     match = re.fullmatch(
-        r"(?:(?P<scheme>https?)://)?(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)"
+        r"(?:(?P<scheme>https?)://)?(?P<host>[A-Za-z0-9]+(?:(?:\.|-+)[A-Za-z0-9]+)*)"
         r"(?::(?P<port>[0-9]{1,5}))?/?",
         text,
     )

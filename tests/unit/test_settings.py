@@ -230,15 +230,50 @@ def test_a_value_with_a_line_break_or_a_control_character_is_refused(
         ("allowedCidrs", "allowedCidr"),
         ("volumesize", "volumeSize"),
         ("snapshotID", "snapshotId"),
+        ("cidr", "allowedCidr"),
+        ("allowedIps", "allowedCidr"),
+        ("vpc", "vpcId"),
+        ("type", "instanceType"),
+        ("version", "chromaVersion"),
+        ("size", "volumeSize"),
+        ("authMode", "auth"),
+        ("otelEndpoint", "otelCollectionEndpoint"),
+        ("keyPair", "keyName"),
+        ("tags", "docs/settings.md"),
+        ("", "docs/settings.md"),
     ],
 )
-def test_a_key_that_is_close_to_one_of_ours_is_refused(misspelt: str, meant: str) -> None:
-    with pytest.raises(SettingError, match=f"^{misspelt}='x' .*{meant}"):
-        stack(**{misspelt: "x"})
+def test_a_key_that_nothing_would_read_is_refused_with_the_nearest_of_ours(
+    misspelt: str, meant: str
+) -> None:
+    with pytest.raises(SettingError, match=rf"^{misspelt}=.* there is no such key; .*\b{meant}\b"):
+        stack(**{misspelt: "hidden"})
 
 
-def test_other_keys_are_none_of_our_business() -> None:
-    stack(**{"team": "search", "@aws-cdk/core:anything": True, "aws:cdk:bundling-stacks": []})
+@pytest.mark.parametrize("setting", [it for it in SETTINGS if it.parameter and it.key])
+def test_a_parameter_of_the_published_template_is_told_its_key(setting: Setting) -> None:
+    with pytest.raises(SettingError, match=f"perhaps {setting.key} is meant"):
+        stack(**{setting.parameter: "hidden"})
+
+
+def test_a_credential_under_an_unknown_key_is_not_printed() -> None:
+    with pytest.raises(SettingError, match="authSecretArn") as refusal:
+        stack(ChromaServerAuthCredentials="my-secret-token")
+    assert "my-secret-token" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "@aws-cdk/core:anything",
+        "aws:cdk:bundling-stacks",
+        "vpc-provider:account=123456789012:region=eu-central-1",
+        "hosted-zone:account=123456789012:domainName=example.com",
+        "availability-zones:account=123456789012:region=eu-central-1",
+    ],
+)
+def test_the_keys_of_the_cdk_itself_are_none_of_our_business(key: str) -> None:
+    stack(**{key: []})
 
 
 @pytest.mark.parametrize(
