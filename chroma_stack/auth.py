@@ -54,7 +54,7 @@ def parse_origin(origin: str) -> str:
 
 
 class TokenHeader(enum.Enum):
-    """The header that carries the token; exactly this one is accepted."""
+    """The header of the token that outputs and refusals name. The proxy accepts either."""
 
     AUTHORIZATION = "Authorization"
     """``Authorization: Bearer TOKEN``"""
@@ -107,7 +107,7 @@ class ChromaAuth:
     """A token, a user's name and password, or nothing."""
 
     token_header: TokenHeader = TokenHeader.AUTHORIZATION
-    """The header of a token."""
+    """The header of a token that outputs and refusals name."""
 
     secret: secretsmanager.ISecret | SecretArn | None = None
     """The secret that was given. ``None`` where one is to be made, or none is needed."""
@@ -122,7 +122,7 @@ class ChromaAuth:
 
         :param secret: holds the token as its plain string: ASCII letters, digits and
             punctuation, no spaces. Default: a new secret with a generated token.
-        :param token_header: the header. Default: ``Authorization: Bearer TOKEN``.
+        :param token_header: the header that outputs and refusals name; either is accepted. Default: ``Authorization: Bearer TOKEN``.
         """
         return ChromaAuth(AuthMode.TOKEN, token_header, secret)
 
@@ -153,7 +153,7 @@ class ChromaAuth:
         :param name: the name. Default: ``token``.
         :param secret: holds the credential as its plain string. Default: a new secret with a
             generated one.
-        :param token_header: the header of a token. Default: ``Authorization: Bearer TOKEN``.
+        :param token_header: the header of a token that outputs and refusals name. Default: ``Authorization: Bearer TOKEN``.
         :raises SettingError: when the name is none of these, or the others do not fit it.
         """
         mode = _NAMES.get(name)
@@ -293,7 +293,8 @@ SETTINGS = (
         parameter="ChromaAuthTokenTransportHeader",
         option="auth",
         field="token_header",
-        meaning="Header of the token: Authorization (as a bearer token) or X-Chroma-Token.",
+        meaning="Header of the token that outputs and refusals name: Authorization (as a bearer token) or "
+        "X-Chroma-Token. Either is accepted.",
         without=TokenHeader.AUTHORIZATION.value,
         values=tuple(name for header in TokenHeader for name in header.names),
         parse=TokenHeader.of,

@@ -94,7 +94,7 @@ class Proxy:
 
     def start(self) -> Proxy:
         if not self.credentials.exists():
-            self.accept(*self.right.values())
+            self.accept(*header(self.auth, self.credential).values())
         command = [self.program, "-Ws", "-f", str(HOST / "proxy.cfg")]
         with self.log.open("ab") as log:
             before = log.tell()

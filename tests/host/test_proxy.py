@@ -65,11 +65,39 @@ def test_a_request_with_nearly_the_credential_is_refused(
     assert proxy.get(GUARDED, {name: change(value)}).status_code in (401, 429)
 
 
-def test_the_credential_in_another_header_is_refused(proxy: Proxy) -> None:
-    for auth, name in {*WAYS, ("basic", "X-Chroma-Token"), ("basic", "Cookie")}:
-        if header(auth, proxy.credential, name) != proxy.right:
-            headers = header(auth, proxy.credential, name)
+def test_the_right_token_is_right_in_either_header(proxy: Proxy) -> None:
+    for name in ("Authorization", "X-Chroma-Token"):
+        headers = header("token", proxy.credential, name)
+        expected = [200] if proxy.auth == "token" else [401, 429]
+        assert proxy.get(GUARDED, headers).status_code in expected
+
+
+def test_the_same_token_in_both_headers_is_served(proxy: Proxy) -> None:
+    """As n8n sends it."""
+    both = header("token", proxy.credential) | {"X-Chroma-Token": proxy.credential}
+    if proxy.auth == "token":
+        assert proxy.get(GUARDED, both).status_code == 200
+
+
+@pytest.mark.parametrize("other", ["another", "", "Bearer another"])
+def test_two_different_credentials_are_refused(proxy: Proxy, other: str) -> None:
+    if proxy.auth == "token":
+        right = header("token", proxy.credential)
+        for headers in (
+            right | {"X-Chroma-Token": other},
+            right | {"X-Chroma-Token": f"Bearer {proxy.credential}"},
+            {"Authorization": other, "X-Chroma-Token": proxy.credential},
+            {"Authorization": proxy.credential, "X-Chroma-Token": proxy.credential},
+        ):
             assert proxy.get(GUARDED, headers).status_code in (401, 429), headers
+
+
+def test_the_credential_in_another_form_is_refused(proxy: Proxy) -> None:
+    forms = [("basic", "X-Chroma-Token"), ("basic", "Cookie"), ("token", "Cookie")]
+    forms += [("basic" if proxy.auth == "token" else "token", "Authorization")]
+    for auth, name in forms:
+        headers = header(auth, proxy.credential, name)
+        assert proxy.get(GUARDED, headers).status_code in (401, 429), headers
 
 
 def test_the_credential_twice_is_refused(proxy: Proxy) -> None:
@@ -128,7 +156,8 @@ def received(recorder: Recorder, proxy: Proxy, headers: dict[str, str]) -> dict[
 
 
 def test_chroma_receives_no_credential(recorded_proxy: Proxy, recorder: Recorder) -> None:
-    headers = received(recorder, recorded_proxy, {"X-Chroma-Token": "another-one"})
+    both = {"X-Chroma-Token": recorded_proxy.credential}
+    headers = received(recorder, recorded_proxy, both)
     assert {"authorization", "x-chroma-token"}.isdisjoint(headers)
     assert recorded_proxy.credential.encode() not in recorder.raw
 
