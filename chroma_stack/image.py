@@ -126,7 +126,13 @@ def _grant_pull(repository: ecr.IRepository, role: iam.Role) -> None:
     """As ``repository.grant_pull`` does, with the permission that names no repository in a
     policy by itself, so that its acknowledgement covers nothing else."""
     repository.grant(
-        role, "ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"
+        role,
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:GetDownloadUrlForLayer",
+        "ecr:BatchGetImage",
+        # For a tag that nobody has pulled yet through a pull-through cache:
+        # https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-iam.html
+        "ecr:BatchImportUpstreamImage",
     )
     log_in = iam.Policy(role, "LogInToEcr", roles=[role])
     ecr.AuthorizationToken.grant_read(log_in)

@@ -172,6 +172,12 @@ def test_a_full_disk_leaves_the_recorded_release(boot: Boot) -> None:
     assert (boot.mount / "version").read_text() == "1.3.4\n"
 
 
+def test_a_volume_that_does_not_appear_may_have_a_key_that_is_not_granted(boot: Boot) -> None:
+    said = boot.run("find_disk() { false; }\nmain")
+    assert boot.failure == f"{VOLUME} attached, but no disk appears"
+    assert "Its KMS key may not be granted" in said
+
+
 def test_without_a_package_repository_it_retries_and_then_says_so(boot: Boot) -> None:
     error = "Error: Failed to download metadata for repo 'amazonlinux'"
     boot.fails("dnf", error)

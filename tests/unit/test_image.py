@@ -41,6 +41,15 @@ def test_the_instance_may_pull_from_the_ecr_repository_it_needs_and_no_other() -
     )
 
 
+def test_a_tag_that_nobody_has_pulled_yet_comes_through_a_pull_through_cache() -> None:
+    [allowed] = [
+        statement
+        for statement in statements(template(image=f"{ECR}/ghcr/chroma-core/chroma"))
+        if "ecr:BatchImportUpstreamImage" in statement["Action"]
+    ]
+    assert "repository/ghcr/chroma-core/chroma" in str(allowed["Resource"])
+
+
 def test_no_permission_for_ecr_without_an_image_there() -> None:
     assert "ecr:" not in str(statements(template(image="chromadb/chroma")))
 
