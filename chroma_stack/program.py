@@ -89,7 +89,6 @@ class Program(Construct):
             ssm.StringParameter(
                 self,
                 str(number),
-                description="Program of the Chroma server",
                 string_value=part,
             )
             for number, part in enumerate(parts)

@@ -184,10 +184,35 @@ def test_headers_of_15_kilobytes_pass_and_longer_ones_are_refused(proxy: Proxy) 
 
 
 def test_a_large_body_passes(proxy: Proxy, recorder: Recorder) -> None:
-    body = b"x" * 50_000_000
+    body = b"x" * 41_943_040
     answer = httpx.post(proxy.url + GUARDED, headers=proxy.right, content=body, timeout=60)
     assert answer.status_code == 200
     assert len(recorder.raw) > len(body)
+
+
+def test_a_body_that_chroma_would_refuse_always_gets_the_answer_that_says_so(
+    proxy: Proxy, recorder: Recorder
+) -> None:
+    for _ in range(8):
+        body = b"x" * 78_000_000
+        answer = httpx.post(proxy.url + GUARDED, headers=proxy.right, content=body, timeout=60)
+        assert answer.status_code == 413
+        assert "40 MiB" in answer.json()["message"]
+    assert recorder.raw == b""
+
+
+@pytest.mark.parametrize(
+    "setting", [{"VERSION": "0.6.3"}, {"CHROMA_CONFIG": '{"max_payload_size_bytes": 100000000}'}]
+)
+def test_a_server_that_takes_larger_bodies_gets_them(
+    recorder: Recorder, make_proxy: Callable[..., Proxy], setting: dict[str, str]
+) -> None:
+    proxy = make_proxy(recorder.address)
+    proxy.settings |= setting
+    proxy.start()
+    body = b"x" * 41_943_041
+    answer = httpx.post(proxy.url + GUARDED, headers=proxy.right, content=body, timeout=60)
+    assert answer.status_code == 200
 
 
 def test_chroma_may_think_for_longer_than_a_client_may_be_silent(
