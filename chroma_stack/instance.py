@@ -153,6 +153,9 @@ SETTINGS = (
 def arn(service: str, resource: str) -> str:
     """The ARN of a resource in the stack's account and region. By pseudo parameters in every
     stack, so that cdk-nag calls it the same everywhere."""
+    if not cdk.Token.is_unresolved(resource):  # shorter than the list of its parts
+        where = "${AWS::Region}:${AWS::AccountId}"
+        return cdk.Fn.sub(f"arn:${{AWS::Partition}}:{service}:{where}:{resource}")
     where = f"{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}"
     return f"arn:{cdk.Aws.PARTITION}:{service}:{where}:{resource}"
 
@@ -205,6 +208,7 @@ class InstanceRole(iam.Role):
             conditions={"StringEquals": {f"aws:ResourceTag/{_TAG}": self._server_name}}
         )
         self._policy.add_statements(self._for_own)
+        self._kinds_of_own: set[str] = set()
         self.allow_for_own(
             "autoscaling:SetInstanceHealth",
             "autoscaling",
@@ -237,7 +241,9 @@ class InstanceRole(iam.Role):
         :param resource: of their ARNs, such as ``instance/*``.
         """
         self._for_own.add_actions(action)
-        self._for_own.add_resources(arn(service, resource))
+        if resource not in self._kinds_of_own:
+            self._kinds_of_own.add(resource)
+            self._for_own.add_resources(arn(service, resource))
         self.acknowledge_wildcard(
             f"arn:<AWS::Partition>:{service}:<AWS::Region>:<AWS::AccountId>:{resource}",
             "The names are not known when the policy is made; a condition on the tag limits the "

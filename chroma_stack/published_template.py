@@ -277,7 +277,7 @@ class PublishedTemplate(cdk.Stack):
             self.server, volumes=[empty, restored], retention=storage.DEFAULT_BACKUP_RETENTION
         )
         self.server.connections.allow_default_port_from(
-            ec2.Peer.ipv4(self._text("AllowedCidr")), "Clients of Chroma"
+            ec2.Peer.ipv4(self._text("AllowedCidr")), "Clients"
         )
         self._open_ssh()
 

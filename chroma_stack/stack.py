@@ -175,7 +175,7 @@ class ChromaStack(cdk.Stack):
         ssh_cidrs = options.get("ssh_cidrs", allowed_cidrs if has_key else ())
         connections = self.server.connections
         for cidr in allowed_cidrs:
-            connections.allow_default_port_from(ec2.Peer.ipv4(cidr), "Clients of Chroma")
+            connections.allow_default_port_from(ec2.Peer.ipv4(cidr), "Clients")
         if ssh_cidrs and not has_key:
             raise SettingError("ssh_cidrs", ",".join(ssh_cidrs), "only together with keyName")
         for cidr in ssh_cidrs:
