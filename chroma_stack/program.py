@@ -88,7 +88,7 @@ class Program(Construct):
         self._parameters = [
             ssm.StringParameter(
                 self,
-                str(number),
+                f"Part{number}",
                 string_value=part,
             )
             for number, part in enumerate(parts)

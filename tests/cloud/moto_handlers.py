@@ -405,7 +405,7 @@ class SecurityGroup(CloudFormationModel):
 
     @staticmethod
     def _allow(ec2: EC2Backend, group: Any, properties: Properties) -> None:
-        for rule in properties.get("SecurityGroupIngress", []):
+        for rule in filter(None, properties.get("SecurityGroupIngress", [])):
             ec2.authorize_security_group_ingress(
                 group_name_or_id=group.id,
                 ip_protocol=rule["IpProtocol"],
