@@ -160,10 +160,13 @@ def _fetch(region: str, query: str, *command: str) -> str:
 
 
 def _write(file: str, text: str, mode: int = 0o600) -> None:
-    """For root alone, unless told otherwise; systemd hands it to the relay."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    """For root alone, unless told otherwise; systemd hands it to the relay. Written beside and
+    renamed, so that a full disk leaves what was there."""
+    beside = f"{file}.new"
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w") as out:
         out.write(text)
+    os.replace(beside, file)
 
 
 def _variables(values: dict[str, str]) -> str:

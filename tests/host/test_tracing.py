@@ -322,6 +322,17 @@ def test_the_headers_are_for_root_alone_who_hands_them_to_the_relay(tmp_path: Pa
     assert (tmp_path / "relay-headers.cfg").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_full_disk_leaves_the_headers_as_they_were(tmp_path: Path) -> None:
+    Relay(tmp_path, "http://127.0.0.1:4317", headers="key=one")
+    before = (tmp_path / "relay-headers.cfg").read_text()
+    assert "set-header key" in before
+    (tmp_path / "relay-headers.cfg.new").symlink_to("/dev/full")
+    again = Relay(tmp_path, "http://127.0.0.1:4317", headers="key=two")
+    assert again.prepared.returncode != 0
+    assert "No space left" in again.prepared.stderr
+    assert (tmp_path / "relay-headers.cfg").read_text() == before
+
+
 def test_the_relay_may_read_the_certificates_that_it_verifies_against(
     tmp_path: Path, authority: Authority
 ) -> None:
