@@ -11,6 +11,7 @@ import ast
 import ipaddress
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -166,7 +167,7 @@ def _write(file: str, text: str, mode: int = 0o600) -> None:
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w") as out:
         out.write(text)
-    os.replace(beside, file)
+    pathlib.Path(beside).replace(file)
 
 
 def _variables(values: dict[str, str]) -> str:

@@ -24,6 +24,12 @@ HEADERS = '{"x-honeycomb-team": "a%b\\\\c\'d e#f"}'
 VALUE = "a%b\\c'd e#f"
 
 
+@pytest.fixture
+def relay_of_each_release(haproxy_program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relays run on each release of HAProxy in turn."""
+    monkeypatch.setenv("HAPROXY", haproxy_program)
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"), NAME)
@@ -73,6 +79,7 @@ def use(server: ChromaServer) -> None:
         client.post(f"{collection}/query", json=question).raise_for_status()
 
 
+@pytest.mark.usefixtures("relay_of_each_release")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_spans_arrive_over_verified_tls_with_name_and_headers(
     version: str,
@@ -93,6 +100,7 @@ def test_spans_arrive_over_verified_tls_with_name_and_headers(
     assert VALUE not in relay.log.read_text()
 
 
+@pytest.mark.usefixtures("relay_of_each_release")
 @pytest.mark.parametrize(
     ("endpoint", "headers"),
     [
@@ -138,6 +146,7 @@ def test_the_metrics_of_1_x_pass_too(
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 
+@pytest.mark.usefixtures("relay_of_each_release")
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -166,6 +175,7 @@ def test_the_collectors_key_serves_for_nothing_but_exports(
     assert plain_collector.headers == []
 
 
+@pytest.mark.usefixtures("relay_of_each_release")
 def test_logs_pass_too(tmp_path: Path, plain_collector: Collector) -> None:
     relay = Relay(tmp_path, f"http://{NAME}:{plain_collector.port}").start()
     try:
@@ -179,6 +189,7 @@ def test_logs_pass_too(tmp_path: Path, plain_collector: Collector) -> None:
     assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+@pytest.mark.usefixtures("relay_of_each_release")
 @pytest.mark.parametrize("kind", ["a name that is not in it", "an authority that is unknown"])
 def test_with_the_wrong_certificate_nothing_is_sent(
     kind: str,
@@ -264,6 +275,7 @@ def test_a_collector_that_is_down_slow_or_refuses_costs_no_request_anything(
     assert max(slow, refused, down) < 3 * well + 0.01
 
 
+@pytest.mark.usefixtures("relay_of_each_release")
 @pytest.mark.skipif(os.geteuid() != 0, reason="another /etc/resolv.conf takes root")
 def test_a_collector_with_an_ipv6_address_too_is_reached_on_a_network_without_ipv6(
     tmp_path: Path, plain_collector: Collector
