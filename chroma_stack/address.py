@@ -125,7 +125,6 @@ def _public_dns_name(scope: Construct, ip_address: str) -> str:
     return ssm.StringParameter(
         scope,
         "Hostname",
-        description="Host name of the Chroma server",
         string_value=f"ec2-{dashed}.{zone.to_string()}.{cdk.Aws.URL_SUFFIX}",
     ).string_value
 

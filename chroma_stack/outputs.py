@@ -31,7 +31,7 @@ def of(server: ChromaServer) -> dict[str, Output]:
         "ServerUrl": Output("URL of the server", url),
         "Authentication": Output("What clients must send", server.auth.description),
         "HeartbeatCommand": Output(
-            "Asks the server whether it is there (by the API of today, and by that of old releases)",
+            "Asks the server whether it is there",
             f"curl --fail {url}/api/v2/heartbeat || curl --fail {url}/api/v1/heartbeat",
         ),
         "SessionCommand": Output(

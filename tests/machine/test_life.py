@@ -23,7 +23,7 @@ from tests.cloud.moto_server import MotoServer
 from tests.host.programs import wait_until
 
 from .rig import Rig
-from .server import NEVER, Server
+from .server import NEVER, TENANT, Server
 
 CUTS = int(os.environ.get("CUTS", "3"))
 SYNC_THRESHOLD = int(os.environ.get("SYNC_THRESHOLD", str(NEVER)))
@@ -201,14 +201,22 @@ def test_a_power_cut_while_it_writes_costs_no_acknowledged_record(server: Server
     server.use_with_token()
 
 
-def test_a_full_disk_refuses_writes_and_goes_on_when_the_volume_has_grown(server: Server) -> None:
+def test_an_almost_full_disk_refuses_writes_and_serves_the_rest_and_goes_on_when_it_has_grown(
+    server: Server,
+) -> None:
     run = server.machine.run
     free = "df --output=avail --block-size=1 /var/lib/chroma | tail -n 1"
-    run(f"fallocate --length $(($({free}) - (1 << 20))) /var/lib/chroma/tmp/filler")
+    run(f"fallocate --length $(($({free}) - (48 << 20))) /var/lib/chroma/tmp/filler")
     errors = server.write_until_refused()
     print(f"what the writers got: {errors}")
     assert "ended: InternalError" in errors
-    server.use_with_token()
+    token = {"Authorization": f"Bearer {server.credential}"}
+    add = f"{server.machine.url}/api/v2{TENANT}/databases/default_database/collections/any/add"
+    refused = httpx.post(add, headers=token, json={}, timeout=60)
+    assert (refused.status_code, "almost full" in refused.text) == (507, True)
+    run("systemctl restart chroma.service")
+    server.wait_for_answer(240)
+    assert server.status(token) == 200
     server.machine.shut_down()
     server.volume.grow(3)
     server.machine.start()
