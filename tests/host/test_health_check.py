@@ -20,7 +20,9 @@ from tests.host.programs import HOST, free_port
 CHECK = f"""
 . {HOST}/health-check
 systemctl() {{
-    if [[ $1 == show ]]; then
+    if [[ $1 == is-active ]]; then
+        [[ $ACTIVE == yes ]]
+    elif [[ $1 == show ]]; then
         echo $((($(cut -d. -f1 /proc/uptime) - UP) * 1000000))
     else
         echo "systemctl $*"
@@ -70,7 +72,7 @@ def waiting(server: socket.socket) -> int:
     return 10
 
 
-def check(root: Path, port: int, times: int = 1, up: int = 1200) -> str:
+def check(root: Path, port: int, times: int = 1, up: int = 1200, active: str = "yes") -> str:
     """What the last of some checks in a row leads to, `up` seconds after the server's start."""
     (root / "instance-id").write_text("i-0123456789abcdef0\n")
     (root / "settings").write_text("REGION=eu-central-1\n")
@@ -84,6 +86,7 @@ def check(root: Path, port: int, times: int = 1, up: int = 1200) -> str:
         "LOGS": str(root),
         "CHROMA_URL": f"http://127.0.0.1:{port}",
         "UP": str(up),
+        "ACTIVE": active,
     }
     for _ in range(times):
         done = subprocess.run(
@@ -116,6 +119,11 @@ def test_a_server_that_starts_is_left_alone_for_as_long_as_a_boot_waits_for_it(
     tmp_path: Path,
 ) -> None:
     assert check(tmp_path, free_port(), times=45, up=1199) == ""
+
+
+def test_a_server_that_was_stopped_is_not_starting(tmp_path: Path) -> None:
+    assert "restarting it" in check(tmp_path, free_port(), times=4, up=600, active="no")
+    assert "Unhealthy" in check(tmp_path, free_port(), times=36, up=600, active="no")
 
 
 def test_a_server_that_has_answered_since_its_start_is_not_starting(

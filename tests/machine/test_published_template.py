@@ -34,7 +34,7 @@ def collector(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Co
 def test_the_documented_commands_bring_a_server_with_its_token_and_its_traces(
     rig: Rig, account: MotoServer, collector: Collector, tmp_path: Path
 ) -> None:
-    write_template(str(tmp_path / "chroma.cf.json"))
+    write_template([str(tmp_path / "chroma.cf.json")])
     parameters = {
         "ChromaServerAuthCredentials": "test-token",
         "ChromaServerAuthProvider": "chromadb.auth.token_authn.TokenAuthenticationServerProvider",
