@@ -61,7 +61,8 @@ def test_the_documented_commands_bring_a_server_with_its_token_and_its_traces(
     try:
         signal = machine.wait_for_signal()
         assert signal.status == "SUCCESS", machine.console[-6000:]
-        assert server.status({"Authorization": "Bearer test-token"}) == 401
+        assert server.status({"Authorization": "Bearer test-token"}) == 200
+        assert server.status({"Authorization": "Bearer another"}) == 401
         assert server.settings["AUTH_TOKEN_HEADER"] == "X-Chroma-Token"
         server.use(
             50,
