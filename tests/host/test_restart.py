@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from tests.host.chroma_servers import VERSIONS, ChromaServer
-from tests.host.programs import free_port
 from tests.host.proxy import Proxy
 
 GUARDED = "/api/v2/tenants/default_tenant"
@@ -27,10 +26,10 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChromaSer
 
 
 def test_while_chroma_is_down_the_proxy_says_so_in_json(make_proxy: Callable[..., Proxy]) -> None:
-    proxy = make_proxy(f"127.0.0.1:{free_port()}").start()
-    started = time.monotonic()
-    answer = proxy.get(GUARDED, proxy.right)
-    assert time.monotonic() - started < 25
+    with socket.socket() as nobody:  # has its port, so that the proxy itself does not get it
+        nobody.bind(("127.0.0.1", 0))
+        proxy = make_proxy(f"127.0.0.1:{nobody.getsockname()[1]}").start()
+        answer = proxy.get(GUARDED, proxy.right)
     assert answer.status_code == 503
     assert answer.headers["Content-Type"] == "application/json"
     assert "Chroma is not running" in answer.json()["message"]
