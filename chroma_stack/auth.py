@@ -293,8 +293,8 @@ SETTINGS = (
         parameter="ChromaAuthTokenTransportHeader",
         option="auth",
         field="token_header",
-        meaning="Header of the token that outputs and refusals name: Authorization (as a bearer token) or "
-        "X-Chroma-Token. Either is accepted.",
+        meaning="Header that outputs and refusals name: Authorization or X-Chroma-Token. Both are "
+        "accepted.",
         without=TokenHeader.AUTHORIZATION.value,
         values=tuple(name for header in TokenHeader for name in header.names),
         parse=TokenHeader.of,

@@ -186,7 +186,7 @@ class InstanceRole(iam.Role):
             scope,
             "Role",
             assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
-            description="What the Chroma server's instance may do",
+            description="What a Chroma server's instance may do",
             managed_policies=[
                 # AmazonSSMManagedInstanceCore without reading every parameter of the account:
                 # https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AmazonSSMManagedEC2InstanceDefaultPolicy.html

@@ -119,7 +119,7 @@ class DailyBackup(Construct):
             self,
             "Role",
             assumed_by=iam.ServicePrincipal("dlm.amazonaws.com"),
-            description="Takes the snapshots of the Chroma server's data",
+            description="Takes snapshots of the Chroma server's data",
             managed_policies=[
                 iam.ManagedPolicy.from_aws_managed_policy_name(
                     "service-role/AWSDataLifecycleManagerServiceRole"
@@ -136,7 +136,7 @@ class DailyBackup(Construct):
         dlm.CfnLifecyclePolicy(
             self,
             "Policy",
-            description="Daily snapshots of the data of a Chroma server",
+            description="Daily snapshots of a Chroma server's data",
             state="ENABLED",
             execution_role_arn=role.role_arn,
             policy_details=dlm.CfnLifecyclePolicy.PolicyDetailsProperty(

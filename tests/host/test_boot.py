@@ -248,6 +248,39 @@ def test_the_log_of_a_boot_is_on_the_volume_for_the_next_instance(boot: Boot) ->
     assert "self-test: everybody gets in" in last.read_text()
 
 
+def test_no_name_on_the_volume_leads_to_a_file_elsewhere(boot: Boot) -> None:
+    """Old logs are removed by root, and a snapshot may come from anybody."""
+    elsewhere = boot.root / "elsewhere.log"
+    elsewhere.touch()
+    hostile = boot.mount / "log" / "0 " / elsewhere.relative_to("/")
+    hostile.parent.mkdir(parents=True)
+    hostile.touch()
+    for number in range(12):
+        (boot.mount / "log" / f"{number} \n\"' {elsewhere.name}").touch()
+    boot.run()
+    assert boot.signals == [f"SUCCESS {INSTANCE}"]
+    assert elsewhere.exists()
+    assert len([it for it in (boot.mount / "log").iterdir() if it.is_file()]) == 10
+
+
+def test_a_reason_of_any_length_is_counted(boot: Boot) -> None:
+    """A tag's value may have 256 characters."""
+    os.mkfifo(boot.mount / ("x" * 255))
+    boot.run()
+    recorded = boot.tag("chroma-boot-failures")
+    assert recorded.startswith("1 in a row")
+    assert len(recorded) <= 256
+
+
+def test_an_image_that_could_not_be_kept_takes_no_room(boot: Boot) -> None:
+    (boot.mount / "images").mkdir()
+    (boot.mount / "images" / "x86_64-0.tar.gz.new").touch()
+    boot.fails("sync", "sync: error syncing: Input/output error")
+    said = boot.run()
+    assert "image: not kept on the volume" in said
+    assert list((boot.mount / "images").iterdir()) == []
+
+
 def test_each_failed_boot_in_a_row_waits_longer_before_the_next_one_is_launched(boot: Boot) -> None:
     boot.fails("attach-volume", "An error occurred (UnauthorizedOperation)")
     slept = []
@@ -397,6 +430,14 @@ def test_what_the_previous_instance_still_has_is_waited_for_longer(
     assert said.count("retrying after: An error occurred") == 1
     [end] = re.findall(r"(\d+) s: FAILED", said)
     assert seconds <= int(end) <= seconds + 60
+
+
+def test_an_interface_is_waited_for_after_a_long_start_too(tmp_path: Path) -> None:
+    boot = Boot(tmp_path, **PRIVATE)
+    boot.fails("attach-network-interface", "An error occurred (InvalidNetworkInterface.InUse)")
+    said = boot.run("ip() { :; }; SECONDS=2000; take_address")
+    [end] = re.findall(r"(\d+) s: FAILED", said)
+    assert 2120 <= int(end) <= 2180
 
 
 def test_a_wait_is_as_long_as_the_environment_says(tmp_path: Path) -> None:

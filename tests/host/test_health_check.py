@@ -21,7 +21,7 @@ CHECK = f"""
 . {HOST}/health-check
 systemctl() {{
     if [[ $1 == is-active ]]; then
-        [[ $ACTIVE == yes ]]
+        echo "$STATE"
     elif [[ $1 == show ]]; then
         echo $((($(cut -d. -f1 /proc/uptime) - UP) * 1000000))
     else
@@ -72,8 +72,9 @@ def waiting(server: socket.socket) -> int:
     return 10
 
 
-def check(root: Path, port: int, times: int = 1, up: int = 1200, active: str = "yes") -> str:
+def check(root: Path, port: int, times: int = 1, up: int = 1200, state: str = "active") -> str:
     """What the last of some checks in a row leads to, `up` seconds after the server's start."""
+    (root / "log").mkdir(exist_ok=True)
     (root / "instance-id").write_text("i-0123456789abcdef0\n")
     (root / "settings").write_text("REGION=eu-central-1\n")
     environment = {
@@ -83,10 +84,10 @@ def check(root: Path, port: int, times: int = 1, up: int = 1200, active: str = "
         "HEALTH_CHECK_FAILURES": f"{root}/failures",
         "HEALTH_CHECK_ANSWERED": f"{root}/answered",
         "MAINTENANCE": f"{root}/maintenance",
-        "LOGS": str(root),
+        "MOUNT": str(root),
         "CHROMA_URL": f"http://127.0.0.1:{port}",
         "UP": str(up),
-        "ACTIVE": active,
+        "STATE": state,
     }
     for _ in range(times):
         done = subprocess.run(
@@ -121,9 +122,15 @@ def test_a_server_that_starts_is_left_alone_for_as_long_as_a_boot_waits_for_it(
     assert check(tmp_path, free_port(), times=45, up=1199) == ""
 
 
-def test_a_server_that_was_stopped_is_not_starting(tmp_path: Path) -> None:
-    assert "restarting it" in check(tmp_path, free_port(), times=4, up=600, active="no")
-    assert "Unhealthy" in check(tmp_path, free_port(), times=36, up=600, active="no")
+@pytest.mark.parametrize("state", ["inactive", "failed"])
+def test_a_server_that_was_stopped_is_not_starting(tmp_path: Path, state: str) -> None:
+    assert "restarting it" in check(tmp_path, free_port(), times=4, up=600, state=state)
+    assert "Unhealthy" in check(tmp_path, free_port(), times=36, up=600, state=state)
+
+
+def test_what_prepares_a_start_is_not_interrupted(tmp_path: Path) -> None:
+    """The file system grows then, or systemd waits before it starts Chroma again."""
+    assert check(tmp_path, free_port(), times=5, up=600, state="activating") == ""
 
 
 def test_a_server_that_has_answered_since_its_start_is_not_starting(
@@ -155,7 +162,7 @@ def test_an_instance_on_which_nothing_helps_asks_for_another_one(tmp_path: Path)
         "aws autoscaling set-instance-health --instance-id i-0123456789abcdef0 "
         "--health-status Unhealthy\n"
     )
-    [log] = tmp_path.glob("*-i-0123456789abcdef0-replaced.log")
+    [log] = (tmp_path / "log").glob("*-i-0123456789abcdef0-replaced.log")
     assert log.read_text() == "what Chroma said\n"
 
 
