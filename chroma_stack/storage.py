@@ -136,7 +136,7 @@ class DailyBackup(Construct):
         dlm.CfnLifecyclePolicy(
             self,
             "Policy",
-            description="Daily snapshots of a Chroma server's data",
+            description="Daily snapshots of the data of Chroma",
             state="ENABLED",
             execution_role_arn=role.role_arn,
             policy_details=dlm.CfnLifecyclePolicy.PolicyDetailsProperty(
