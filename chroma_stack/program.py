@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FILES = (
     "boot",
+    "chroma-checkpoint.service",
+    "chroma-checkpoint.timer",
     "chroma-credential.service",
     "chroma-credential.timer",
     "chroma-health-check.service",
@@ -40,6 +42,7 @@ FILES = (
     "container-network",
     "credential",
     "health-check",
+    "indexes",
     "maintenance",
     "otel.py",
     "proxy.cfg",
