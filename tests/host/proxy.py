@@ -57,6 +57,8 @@ class Proxy:
         self.url = f"http://{self.address}"
         self.credentials = folder / "credentials"
         self.admin_socket = folder / "admin.sock"
+        self.too_large = folder / "too-large"
+        self.too_large.touch()
         self.settings = {
             "AUTH": auth,
             "AUTH_TOKEN_HEADER": token_header,
@@ -71,6 +73,7 @@ class Proxy:
             "PROXY_URL": self.url,
             "PROXY_CREDENTIALS": str(self.credentials),
             "PROXY_ADMIN_SOCKET": str(self.admin_socket),
+            "PROXY_TOO_LARGE": str(self.too_large),
             "PROXY_GROUP": grp.getgrgid(os.getgid()).gr_name,
             **dict(zip(("CONTAINER_ADDRESS", "CONTAINER_PORT"), chroma.split(":"), strict=True)),
         }

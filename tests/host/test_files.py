@@ -26,7 +26,12 @@ def check(
     credentials.write_text("0" * 64 + "\n")
     return subprocess.run(
         [haproxy, "-c", "-f", str(HOST / "proxy.cfg")],
-        env={"PROXY_CREDENTIALS": str(credentials), "PATH": os.environ["PATH"]} | settings,
+        env={
+            "PROXY_CREDENTIALS": str(credentials),
+            "PROXY_TOO_LARGE": os.devnull,
+            "PATH": os.environ["PATH"],
+        }
+        | settings,
         capture_output=True,
         text=True,
     )
