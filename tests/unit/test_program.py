@@ -37,7 +37,7 @@ def parameters() -> dict[str, str]:
 
 def test_the_list_names_every_host_file_and_no_other() -> None:
     files = {file.name for file in HOST.iterdir() if file.is_file()}
-    assert files == {*program.FILES, program.COMMON, "fetch-program"}
+    assert files == {*program.FILES, *program.FETCHER, program.UNPACKER}
     assert list(program.FILES) == sorted(program.FILES)
 
 
@@ -63,7 +63,7 @@ def test_the_parameters_together_hold_every_file_without_its_comments() -> None:
 
 
 def test_each_parameter_is_of_the_free_kind_and_holds_what_it_may() -> None:
-    assert 0 < len(parameters()) <= 10
+    assert parameters()
     for name, value in parameters().items():
         properties = template().find_resources(PARAMETER)[name]["Properties"]
         assert "Tier" not in properties
@@ -109,7 +109,7 @@ def test_a_nul_is_refused(host: Path) -> None:
     with (host / "common").open("ab") as script:
         script.write(b"\0")
     with pytest.raises(SettingError, match=r"^chroma_stack/host/common='a NUL'"):
-        program.compact(program.COMMON)
+        program.encoded(program.FETCHER)
     with pytest.raises(SettingError, match=r"^chroma_stack/host/common='a NUL'"):
         server_template()
 
@@ -126,12 +126,22 @@ def test_what_python_keeps_beside_a_module_is_no_stray(host: Path) -> None:
     program.archive()
 
 
-def test_a_program_that_one_call_cannot_fetch_is_refused(
+def test_a_program_of_any_size_is_in_as_many_parameters_as_it_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(program, "archive", lambda: b"\1" * 40_000)
-    with pytest.raises(SettingError, match=r"^chroma_stack/host='50000 bytes'.*40960"):
-        server_template()
+    large, packed = b"\1" * 40_000, program.archive
+    monkeypatch.setattr(
+        program, "archive", lambda names: large if names == program.FILES else packed(names)
+    )
+    made = server_template()
+    parts = host_settings(made)["PROGRAM"].split()
+    values = {
+        f"<{name}>": it["Properties"]["Value"]
+        for name, it in made.find_resources(PARAMETER).items()
+        if "Program" in name
+    }
+    assert "".join(values[part] for part in parts) == program.encoded()
+    assert len(parts) == 13
 
 
 def test_git_keeps_the_line_ends_of_the_host_files() -> None:
