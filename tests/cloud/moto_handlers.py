@@ -102,6 +102,7 @@ _moto_apply = models.ChangeSet.apply
 def _apply(self: models.ChangeSet) -> None:
     """Carries out a change set; moto leaves the outputs as they were before."""
     _moto_apply(self)
+    self.stack.template_dict = self.template_dict
     self.stack.output_map = self.stack._create_output_map()
 
 
