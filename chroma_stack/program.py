@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FILES = (
     "boot",
+    "chroma-checkpoint.service",
+    "chroma-checkpoint.timer",
     "chroma-credential.service",
     "chroma-credential.timer",
     "chroma-health-check.service",
@@ -41,6 +43,7 @@ FILES = (
     "container-network",
     "credential",
     "health-check",
+    "indexes",
     "maintenance",
     "otel.py",
     "proxy.cfg",

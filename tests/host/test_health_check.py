@@ -227,3 +227,32 @@ def test_a_server_that_hangs_has_ten_seconds_to_answer_and_is_asked_once(
 def test_an_old_release_answers_by_its_own_api(tmp_path: Path, old_release: int) -> None:
     check(tmp_path, old_release)
     assert not (tmp_path / "failures").exists()
+
+
+def test_a_checkpoint_that_failed_is_said_once(tmp_path: Path) -> None:
+    script = f"""
+    . {HOST}/health-check
+    systemctl() {{ echo "$STATE"; }}
+    journalctl() {{ echo "no room for the checkpoints of documents"; }}
+    watch_checkpoints
+    """
+
+    def watch(state: str) -> str:
+        return subprocess.run(
+            ["bash", "-c", script],
+            env={
+                "PATH": "/usr/bin:/bin",
+                "SETTINGS": "/dev/null",
+                "NO_CHECKPOINT": f"{tmp_path}/no-checkpoint",
+                "STATE": state,
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert watch("inactive") == ""
+    assert watch("failed") == "no checkpoint: no room for the checkpoints of documents\n"
+    assert watch("activating") == watch("failed") == ""
+    assert watch("inactive") == ""
+    assert watch("failed") != ""

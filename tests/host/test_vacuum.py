@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.host.chroma_servers import CURRENT, ChromaServer, python_with_chroma
+from tests.host.programs import HOST
 
 TEXT = "a-deleted-document"
 
@@ -80,3 +81,35 @@ def test_with_a_high_threshold_it_does_so_after_a_lower_one_a_restart_and_a_writ
         server.stop()
     vacuum(tmp_path)
     assert not is_in_database(tmp_path)
+
+
+def indexes(command: str, folder: Path) -> str:
+    """What the host's program says of the data."""
+    done = subprocess.run(
+        [HOST / "indexes", command, folder / "data"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+def test_vacuum_clears_what_the_instance_keeps_of_the_log_and_no_checkpoint_from_before_is_used(
+    tmp_path: Path,
+) -> None:
+    """It has Chroma purge its log again, which the next start of the instance undoes."""
+    server = ChromaServer(CURRENT, tmp_path)
+    try:
+        indexes("checkpoint", tmp_path)
+        url = collection(server, 100)
+        ids = [str(number) for number in range(1_000)]
+        add(url, ["first", *ids[:500]], "another")
+        indexes("checkpoint", tmp_path)
+        add(url, ids[500:], TEXT)
+        post(f"{url}/delete", {"ids": ids})
+    finally:
+        server.stop()
+    assert is_in_database(tmp_path)
+    assert "checkpoint up to 501\twhole" in indexes("check", tmp_path)
+    vacuum(tmp_path)
+    assert not is_in_database(tmp_path)
+    indexes("repair", tmp_path)
+    assert "checkpoint up to 2001\twhole" in indexes("check", tmp_path)

@@ -21,11 +21,6 @@ from .rig import Machine, Rig, Volume
 TENANT = "/tenants/default_tenant"
 WRITERS = 2
 
-NEVER = 100_000
-"""As a threshold for bringing the index to the disk: Chroma overwrites its files in place, and one
-that ends in the middle of it, by a signal or a power cut, leaves an index that it cannot read again.
-Nobody else can help that; see docs/operations.md."""
-
 
 class Server:
     """What a stack's launch template says, booted on one machine after the other."""
