@@ -9,6 +9,7 @@ previous set still there, so no instance ever gets a program that is not its own
 
 from __future__ import annotations
 
+import ast
 import base64
 import bz2
 import hashlib
@@ -131,7 +132,7 @@ def archive(names: Sequence[str] = FILES) -> bytes:
 
 
 def text(name: str) -> str:
-    """A host file without its comments and empty lines.
+    """A host file without its comments, docstrings and empty lines.
 
     :raises SettingError: when its line ends are not those of Linux, or it is no text.
     """
@@ -144,7 +145,21 @@ def text(name: str) -> str:
         )
     if b"\0" in content:
         raise SettingError(f"{_FOLDER}/{name}", "a NUL", "text")
-    return _NO_CODE.sub("", content.decode())
+    code = content.decode()
+    if "python" in code.partition("\n")[0]:
+        code = _without_docstrings(code)
+    return _NO_CODE.sub("", code)
+
+
+def _without_docstrings(code: str) -> str:
+    """An empty string is left of each, since a block may hold nothing else."""
+    lines = code.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str()), lineno=first, end_lineno=int(last)):
+                empty = f'{" " * node.col_offset}""\n'
+                lines[first - 1 : last] = [empty, *["\n"] * (last - first)]
+    return "".join(lines)
 
 
 def _refuse_strays() -> None:
