@@ -9,10 +9,12 @@ previous set still there, so no instance ever gets a program that is not its own
 
 from __future__ import annotations
 
+import ast
 import base64
 import bz2
 import hashlib
 import re
+from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -49,26 +51,23 @@ FILES = (
     "otel.py",
     "proxy.cfg",
     "relay.cfg",
-    "run-commands",
     "self-test",
 )
 """What is unpacked into ``/opt/chroma``."""
 
-COMMON = "common"
-"""What all scripts read: user data writes it, since what fetches the others needs it too."""
+FETCHER = ("common", "fetch-program", "run-commands")
+"""What fetches these, and is there before them: user data holds it, packed in the same way."""
 
-_FETCHER = "fetch-program"
+UNPACKER = "unpack.py"
+"""What unpacks both: user data holds it as text."""
 
 _PARAMETER_SIZE = 4096
-_MOST_PARAMETERS = 10
-"""What a standard parameter, which is free, may hold, and how many one call returns:
-https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html
-https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParameters.html"""
+"""What a standard parameter, which is free, may hold:
+https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html"""
 
 _NO_CODE = re.compile(r"(?m)^[ ]*(#(?!!).*)?\n")
 """Comments and empty lines."""
 
-_INDENTATION = re.compile(r"(?m)^[ ]+")
 _FOLDER = "chroma_stack/host"
 
 
@@ -86,10 +85,6 @@ class Program(Construct):
         parts = [
             text[start : start + _PARAMETER_SIZE] for start in range(0, len(text), _PARAMETER_SIZE)
         ]
-        if len(parts) > _MOST_PARAMETERS:
-            raise SettingError(
-                _FOLDER, f"{len(text)} bytes", f"up to {_PARAMETER_SIZE * _MOST_PARAMETERS} bytes"
-            )
         self._parameters = [
             ssm.StringParameter(
                 self,
@@ -113,26 +108,8 @@ class Program(Construct):
         }
 
 
-def fetcher(run_before: bool) -> str:
-    """The shell functions that fetch the program and, where asked for, run the owner's commands
-    before that: for user data.
-
-    :raises SettingError: when a file is not as the instance needs it.
-    """
-    files = [*(["run-commands"] if run_before else []), _FETCHER]
-    return "".join(map(compact, files))
-
-
-def compact(name: str) -> str:
-    """A shell file without its comments, empty lines and indentation, which means nothing there.
-
-    :raises SettingError: when its line ends are not those of Linux, or it is no text.
-    """
-    return _INDENTATION.sub("", text(name))
-
-
-def encoded() -> str:
-    """The archive as the parameters hold it: in ASCII85, because a parameter must not hold two
+def encoded(names: Sequence[str] = FILES) -> str:
+    """The archive as the template holds it: in ASCII85, because a parameter must not hold two
     braces in a row, which other encodings of this density use; with other letters for the two
     characters that a template would have to escape.
 
@@ -140,10 +117,10 @@ def encoded() -> str:
 
     :raises SettingError: when a file is not as the instance needs it.
     """
-    return base64.a85encode(archive()).decode().translate(str.maketrans('"\\', "vw"))
+    return base64.a85encode(archive(names)).decode().translate(str.maketrans('"\\', "vw"))
 
 
-def archive() -> bytes:
+def archive(names: Sequence[str] = FILES) -> bytes:
     """The host files, compressed: name and content of each with a NUL between, which takes
     less room than a tar. By bzip2, because its output has been the same in every release
     since 2019: the same files give the same parameters on every computer, so that a
@@ -152,12 +129,12 @@ def archive() -> bytes:
     :raises SettingError: when a file is not as the instance needs it.
     """
     _refuse_strays()
-    parts = [part for name in FILES for part in (name, text(name))]
+    parts = [part for name in names for part in (name, text(name))]
     return bz2.compress("\0".join(parts).encode())
 
 
 def text(name: str) -> str:
-    """A host file without its comments and empty lines.
+    """A host file without its comments, docstrings and empty lines.
 
     :raises SettingError: when its line ends are not those of Linux, or it is no text.
     """
@@ -170,11 +147,25 @@ def text(name: str) -> str:
         )
     if b"\0" in content:
         raise SettingError(f"{_FOLDER}/{name}", "a NUL", "text")
-    return _NO_CODE.sub("", content.decode())
+    code = content.decode()
+    if "python" in code.partition("\n")[0]:
+        code = _without_docstrings(code)
+    return _NO_CODE.sub("", code)
+
+
+def _without_docstrings(code: str) -> str:
+    """An empty string is left of each, since a block may hold nothing else."""
+    lines = code.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str()), lineno=first, end_lineno=int(last)):
+                empty = f'{" " * node.col_offset}""\n'
+                lines[first - 1 : last] = [empty, *["\n"] * (last - first)]
+    return "".join(lines)
 
 
 def _refuse_strays() -> None:
-    known = {*FILES, COMMON, _FETCHER, "__pycache__"}
+    known = {*FILES, *FETCHER, UNPACKER, "__pycache__"}
     for file in _folder().iterdir():
         if file.name not in known:
             raise SettingError(

@@ -35,6 +35,7 @@ _PERMISSIONS = {
     "HeadBucket": "s3:ListBucket",
     "GetObject": "s3:GetObject",
     "PutObject": "s3:PutObject",
+    "DeleteObject": "s3:DeleteObject",
     "ValidateTemplate": "cloudformation:ValidateTemplate",
 }
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m chroma_stack.publish", description=__doc__)
     parser.add_argument("--bucket", required=True, help="name of the S3 bucket")
     parser.add_argument("--prefix", default="cloudformation", help="folder in the bucket")
-    parser.add_argument("--dry-run", action="store_true", help="check, but upload nothing")
+    parser.add_argument("--dry-run", action="store_true", help="check, but publish nothing")
     options = parser.parse_args(arguments)
     try:
         publish(options.bucket, options.prefix, dry_run=options.dry_run)
@@ -69,7 +70,6 @@ def publish(bucket: str, prefix: str, *, dry_run: bool) -> None:
     """
     region = boto3.client("s3").head_bucket(Bucket=bucket)["BucketRegion"]
     body = published_template.text()
-    boto3.client("cloudformation", region_name=region).validate_template(TemplateBody=body)
     # This signature makes URLs in the form that the bucket's region and name ask for.
     s3 = boto3.client("s3", region_name=region, config=Config(signature_version="s3v4"))
     folder = f"{prefix.strip('/')}/".lstrip("/")
@@ -79,6 +79,7 @@ def publish(bucket: str, prefix: str, *, dry_run: bool) -> None:
             f"{keys[0]} is published with other content, and must not change: "
             "raise __version__ in chroma_stack/__init__.py"
         )
+    _validate(s3, bucket, f"{folder}unchecked/{published_template.NAME}", body, region)
     if _RELEASE.fullmatch(__version__):
         keys.append(f"{folder}latest/{published_template.NAME}")
     for key in keys:
@@ -92,6 +93,18 @@ def publish(bucket: str, prefix: str, *, dry_run: bool) -> None:
         url = _url(s3, bucket, key)
         print(f"{url} ({done})")
     print(f"Launch it: {_launch_link(url, region)}")
+
+
+def _validate(s3: S3Client, bucket: str, key: str, body: str, region: str) -> None:
+    """Have CloudFormation check the template. A request would be too small for it, so it is uploaded,
+    under a key that nobody uses and only for that moment.
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ValidateTemplate.html"""
+    s3.put_object(Bucket=bucket, Key=key, Body=body)
+    try:
+        cloudformation = boto3.client("cloudformation", region_name=region)
+        cloudformation.validate_template(TemplateURL=_url(s3, bucket, key))
+    finally:
+        s3.delete_object(Bucket=bucket, Key=key)
 
 
 def _content(s3: S3Client, bucket: str, key: str) -> str | None:

@@ -61,27 +61,8 @@ def text() -> str:
     options: dict[str, Any] = {own_check: False} if own_check in known else {}
     app = cdk.App(analytics_reporting=False, tree_metadata=False, **options)
     stack = PublishedTemplate(app)
-    return _lines(app.synth().get_stack_by_name(stack.stack_name).template)
-
-
-def _lines(template: dict[str, object]) -> str:
-    """JSON with a line for each parameter, resource and so on: fit to be compared, and a
-    good deal smaller than indented."""
-    sections = [
-        f"{json.dumps(name)}: "
-        + (
-            "{\n  " + ",\n  ".join(map(_member, section.items())) + "\n }"
-            if isinstance(section, dict)
-            else json.dumps(section)
-        )
-        for name, section in template.items()
-    ]
-    return "{\n " + ",\n ".join(sections) + "\n}\n"
-
-
-def _member(item: tuple[str, object]) -> str:
-    name, value = item
-    return f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}"
+    template = app.synth().get_stack_by_name(stack.stack_name).template
+    return json.dumps(template, indent=2) + "\n"
 
 
 def _parameter(scope: Construct, setting: Setting) -> cdk.CfnParameter:

@@ -83,7 +83,8 @@ class ChromaStack(cdk.Stack):
     """A Chroma server with all that it needs, as ``cdk deploy`` makes it.
 
     Its template has no asset and no custom resource, so that it deploys into an account
-    that was never bootstrapped, and with plain CloudFormation.
+    that was never bootstrapped, unless long settings make it too large for a request, and with
+    plain CloudFormation.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """The instance's user data: its settings, the owner's commands, and what fetches the program.
 
 User data is a short script. It writes the settings and the commands, as plain text in quoted
-heredocs, so that no shell ever evaluates a value, runs the commands that come first, and then
-``host/fetch-program``, which it holds as text.
+heredocs, so that no shell ever evaluates a value, unpacks ``host/fetch-program`` with what that
+needs, and runs it. These files are packed, because the template has each line of user data indented.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import aws_cdk as cdk
@@ -31,6 +32,12 @@ _FILE = """\
 cat >{path} <<'{end}'
 {content}
 {end}
+"""
+
+_UNPACK = f"""\
+python3 /opt/chroma/{program.UNPACKER} <<'END_OF_FETCHER'
+{{archive}}
+END_OF_FETCHER
 """
 
 _LONGEST_ARN = 2048
@@ -86,15 +93,13 @@ def render(
         "/etc/chroma/environment": _lines("user_data_environment", environment or {}),
         "/opt/chroma/before": _commands("user_data_before", before),
         "/opt/chroma/after": _commands("user_data_after", after),
-        "/opt/chroma/common": program.compact(program.COMMON).rstrip("\n"),
+        f"/opt/chroma/{program.UNPACKER}": program.text(program.UNPACKER).rstrip("\n"),
     }
     script = "".join(
-        ["set -Eeuo pipefail\nmkdir -p /etc/chroma /opt/chroma\n"]
+        ["set -euo pipefail\nmkdir -p /etc/chroma /opt/chroma\n"]
         + [_file(path, content) for path, content in files.items() if content]
-        + [". /opt/chroma/common\n"]
-        + [program.fetcher(run_before=bool(files["/opt/chroma/before"]))]
-        + (["run_before\n"] if files["/opt/chroma/before"] else [])
-        + ["fetch_program\nexec /opt/chroma/boot"]
+        + [_UNPACK.format(archive=program.encoded(program.FETCHER))]
+        + ["exec /opt/chroma/fetch-program"]
     )
     stack = cdk.Stack.of(scope)
     size = len(_FIRST_LINE.encode()) + _Lengths(stack).of(stack.resolve(script))
@@ -109,7 +114,7 @@ def render(
 
 
 def _file(path: str, content: str) -> str:
-    end = f"END_OF_{path.rpartition('/')[2].upper()}"
+    end = f"END_OF_{PurePosixPath(path).stem.upper()}"
     return _FILE.format(path=path, content=content, end=end)
 
 

@@ -1,6 +1,7 @@
 """Runs the real CDK command line on this project's app, in a directory of its own.
 
-Nothing is ever bootstrapped: that a deployment works here shows that it works in an account that never was.
+Nothing is bootstrapped unless a test does it: that a deployment works otherwise shows that it works in an account that
+never was.
 """
 
 from __future__ import annotations

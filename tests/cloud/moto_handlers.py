@@ -10,7 +10,8 @@ that our template reaches each resource with the right properties. Three kinds o
   policy says so;
 * a few corrections of EC2 itself, such as a terminated instance that releases its address.
 
-A resource type without a handler is an error. moto would report success and leave it out.
+A resource type without a handler is an error. moto would report success and leave it out. A template that is too large
+for a request is an error too.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any, ClassVar
 from moto.autoscaling.models import FakeAutoScalingGroup
 from moto.cloudformation import models, parsing
 from moto.cloudformation.exceptions import ValidationError
+from moto.cloudformation.responses import CloudFormationResponse
 from moto.core.common_models import CloudFormationModel
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models.elastic_ip_addresses import ElasticAddress
@@ -48,6 +50,10 @@ LARGEST_PARAMETER = 4096
 """Bytes that a standard parameter of Systems Manager holds."""
 
 
+LARGEST_BODY = 51_200
+"""Bytes of a template in a request to CloudFormation; a larger one is given by its URL."""
+
+
 def install() -> None:
     """Puts everything in this file into the moto of this process. To call it again changes nothing."""
     # The classes below are known to moto by being subclasses; it keeps what it found the first time it looked.
@@ -56,6 +62,7 @@ def install() -> None:
     parsing.resource_class_from_type = _known_class
     models.ResourceMap = Resources  # type: ignore[attr-defined]
     models.CloudFormationBackend.validate_template = _validate  # type: ignore[method-assign]
+    CloudFormationResponse._get_param = _get_param  # type: ignore[method-assign]
     models.ChangeSet.apply = _apply  # type: ignore[method-assign]
     Instance.terminate = _terminate  # type: ignore[method-assign]
     Instance.add_block_device = _add_block_device  # type: ignore[method-assign]
@@ -75,12 +82,27 @@ def _unhandled(does: str, resource_type: str) -> ValidationError:
     return ValidationError(message=f"neither moto nor moto_handlers.py {does} {resource_type}")
 
 
+_moto_get_param = CloudFormationResponse._get_param
+
+
+def _get_param(self: CloudFormationResponse, name: str, if_none: Any = None) -> Any:
+    """A parameter of a request. moto takes templates of any size."""
+    value = _moto_get_param(self, name, if_none)
+    if name == "TemplateBody" and len((value or "").encode()) > LARGEST_BODY:
+        raise ValidationError(
+            message="1 validation error detected: Value at 'templateBody' failed to satisfy constraint: "
+            f"Member must have length less than or equal to {LARGEST_BODY}"
+        )
+    return value
+
+
 _moto_apply = models.ChangeSet.apply
 
 
 def _apply(self: models.ChangeSet) -> None:
     """Carries out a change set; moto leaves the outputs as they were before."""
     _moto_apply(self)
+    self.stack.template_dict = self.template_dict
     self.stack.output_map = self.stack._create_output_map()
 
 

@@ -23,7 +23,6 @@ from tests.cloud.cdk import PROJECT, STACK, Cdk, CdkError, Context
 from tests.cloud.moto_handlers import LifecyclePolicy
 from tests.cloud.moto_server import MotoServer
 from tests.unit.synthesis import TEMPLATE_LIMIT
-from tests.unit.test_template import EVERYTHING
 
 SECOND = "Second"
 
@@ -411,30 +410,6 @@ def test_destroy_leaves_nothing_else(
 ) -> None:
     assert aws.stacks() == {}
     assert inventory(aws) == {**untouched, "volumes": {old_volume}}
-
-
-def test_a_server_with_every_setting_is_deployed_without_a_bucket(
-    aws: MotoServer, cdk: Cdk, snapshot: str, destroyed: None
-) -> None:
-    context: Context = {
-        **EVERYTHING,
-        "stackName": "Everything",
-        "snapshotId": snapshot,
-        "imageId": "ami-0123456789abcdef0",
-        "rootVolumeSize": 100,
-        "containerCidr": "10.200.0.0/24",
-        "otelCollectionEndpoint": "api.honeycomb.com",
-        "otelCollectionHeaders": "x-honeycomb-team=abc",
-    }
-    cdk.deploy(context)
-    assert size_as_sent(aws, "Everything") <= TEMPLATE_LIMIT
-    assert len(aws.launched_user_data("Everything").encode()) <= USER_DATA_LIMIT
-    instance = aws.group_instance("Everything")
-    assert (instance["InstanceType"], instance["ImageId"]) == (
-        EVERYTHING["instanceType"],
-        context["imageId"],
-    )
-    cdk.destroy(context)
 
 
 KEEPING_APP = """\

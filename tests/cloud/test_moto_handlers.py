@@ -170,3 +170,17 @@ def test_a_terminated_instance_releases_volume_and_address(account: MotoServer) 
     ec2.terminate_instances(InstanceIds=[instance])
     assert account.volume(volume)["State"] == "available"
     assert not ec2.describe_addresses(PublicIps=[address])["Addresses"][0].get("InstanceId")
+
+
+def test_a_template_that_is_too_large_for_a_request_is_taken_by_its_url(
+    account: MotoServer,
+) -> None:
+    large = {"Resources": {"Address": ADDRESS}, "Description": "x" * 51_200}
+    cloudformation = account.client("cloudformation")
+    with pytest.raises(ClientError, match="less than or equal to 51200"):
+        cloudformation.create_stack(StackName="Large", TemplateBody=json.dumps(large))
+    account.client("s3").create_bucket(Bucket="templates")
+    account.client("s3").put_object(Bucket="templates", Key="large.json", Body=json.dumps(large))
+    url = f"{account.endpoint}/templates/large.json"
+    cloudformation.create_stack(StackName="Large", TemplateURL=url)
+    assert account.stacks() == {"Large": "CREATE_COMPLETE"}

@@ -30,6 +30,7 @@ from tests.cloud.test_deploy import inventory
 
 PROJECT = Path(__file__).parents[2]
 BUCKET = "templates"
+MINE = "mine"
 PUBLISH = "python -m chroma_stack.publish"
 STACK = "my-chroma-stack"
 CREATE = f"aws cloudformation create-stack --stack-name {STACK} --template-url URL --capabilities CAPABILITY_IAM"
@@ -118,8 +119,9 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def publish_says(aws: MotoServer) -> str:
-    """What the publishing into an empty bucket writes."""
-    aws.client("s3").create_bucket(Bucket=BUCKET)
+    """What the publishing into an empty bucket writes. The user has another bucket."""
+    for bucket in (BUCKET, MINE):
+        aws.client("s3").create_bucket(Bucket=bucket)
     return run(aws, f"{PUBLISH} --bucket {BUCKET}")
 
 
@@ -234,17 +236,19 @@ def test_the_headers_as_chroma_documents_them_are_refused_by_the_aws_command_lin
     assert Deployed.record(aws, "Quoted").secrets == ["{'x-honeycomb-team': 'abc'}"]
 
 
-def test_the_template_may_be_given_as_a_file_and_use_an_existing_network(
+def test_the_file_may_be_uploaded_by_hand_and_the_server_use_an_existing_network(
     aws: MotoServer, file: Path, others: object
 ) -> None:
+    run(aws, f"aws s3 cp {file} s3://{MINE}/")
     subnet = aws.client("ec2").describe_subnets()["Subnets"][0]
     before = inventory(aws)
     run(
         aws,
-        f"aws cloudformation create-stack --stack-name InTheirs --template-body file://{file} "
-        f"--capabilities CAPABILITY_IAM --parameters ParameterKey=VpcId,ParameterValue={subnet['VpcId']} "
+        f"{CREATE} --parameters ParameterKey=VpcId,ParameterValue={subnet['VpcId']} "
         f"ParameterKey=SubnetId,ParameterValue={subnet['SubnetId']} "
-        f"ParameterKey=AvailabilityZone,ParameterValue={subnet['AvailabilityZone']}",
+        f"ParameterKey=AvailabilityZone,ParameterValue={subnet['AvailabilityZone']}".replace(
+            "URL", f"{aws.endpoint}/{MINE}/{file.name}"
+        ).replace(STACK, "InTheirs"),
     )
     made = Deployed.record(aws, "InTheirs")
     assert made.instance["SubnetId"] == subnet["SubnetId"]
@@ -256,6 +260,20 @@ def test_the_template_may_be_given_as_a_file_and_use_an_existing_network(
 
 
 # --- updating ---------------------------------------------------------------------------------------------------------
+
+[DEPLOY] = set(
+    re.findall(
+        r"(?m)^(aws cloudformation deploy .*) \\\n  --parameter-overrides .*$",
+        (PROJECT / "docs" / "template.md").read_text(),
+    )
+)
+"""The documented command that changes some parameters and leaves the others."""
+
+
+def deploy(aws: MotoServer, file: Path, parameters: str) -> None:
+    command = DEPLOY.replace("BUCKET", MINE).replace(published_template.NAME, str(file))
+    run(aws, f"{command} --parameter-overrides {parameters}")
+
 
 UPDATE = f"aws cloudformation update-stack --stack-name {STACK} --use-previous-template --capabilities CAPABILITY_IAM"
 
@@ -283,11 +301,7 @@ def changed(aws: MotoServer, again: Deployed) -> Deployed:
 @pytest.fixture(scope="module")
 def rotated(aws: MotoServer, file: Path, changed: Deployed) -> Deployed:
     """Another credential, by the command that leaves all other parameters as they are."""
-    run(
-        aws,
-        f"aws cloudformation deploy --stack-name {STACK} --template-file {file} "
-        "--capabilities CAPABILITY_IAM --parameter-overrides ChromaServerAuthCredentials=second-token",
-    )
+    deploy(aws, file, "ChromaServerAuthCredentials=second-token")
     return Deployed.record(aws)
 
 
@@ -301,11 +315,7 @@ def snapshot(aws: MotoServer, rotated: Deployed) -> str:
 @pytest.fixture(scope="module")
 def restored(aws: MotoServer, file: Path, snapshot: str) -> Deployed:
     """The same server, started from that snapshot."""
-    run(
-        aws,
-        f"aws cloudformation deploy --stack-name {STACK} --template-file {file} "
-        f"--capabilities CAPABILITY_IAM --parameter-overrides SnapshotId={snapshot}",
-    )
+    deploy(aws, file, f"SnapshotId={snapshot}")
     return Deployed.record(aws)
 
 
@@ -449,20 +459,31 @@ def test_a_pre_release_never_becomes_the_latest(
     assert list(contents(aws, bucket)) == [f"templates/0.2.0rc1/{published_template.NAME}"]
 
 
-def test_a_dry_run_uploads_nothing(
+def test_a_dry_run_publishes_nothing(
     aws: MotoServer, bucket: str, publish: Callable[..., str]
 ) -> None:
     assert publish("--bucket", bucket, "--dry-run").count("(not uploaded: a dry run)") == 2
     assert contents(aws, bucket) == {}
 
 
-def test_what_is_no_template_is_not_uploaded(
-    aws: MotoServer, bucket: str, publish: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("options", [(), ("--dry-run",)], ids=["publish", "dry-run"])
+def test_what_is_no_template_is_never_under_a_published_name(
+    aws: MotoServer,
+    bucket: str,
+    publish: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
 ) -> None:
     monkeypatch.setattr(published_template, "text", lambda: "{}")
+    # Nothing is gone from a bucket with versions.
+    aws.client("s3").put_bucket_versioning(
+        Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+    )
     with pytest.raises(CommandError, match=r"^Error: AWS refuses ValidateTemplate"):
-        publish("--bucket", bucket)
+        publish("--bucket", bucket, *options)
     assert contents(aws, bucket) == {}
+    written = aws.client("s3").list_object_versions(Bucket=bucket)["Versions"]
+    assert {it["Key"] for it in written}.isdisjoint(KEYS)
 
 
 def test_without_credentials_it_says_so_and_nothing_else(aws: MotoServer) -> None:
@@ -509,16 +530,20 @@ def unchecked_requests(aws: MotoServer, count: str) -> None:
     urllib.request.urlopen(request).close()
 
 
+# moto takes the look at a bucket for an action of its own; in AWS it is s3:ListBucket.
+LOOK = '"s3:ListBucket", "s3:HeadBucket", "s3:GetObject"'
+
+
 @pytest.mark.parametrize(
     ("allowed", "refused"),
     [
         ('"iam:*"', "s3:ListBucket"),
         ('"s3:*"', "cloudformation:ValidateTemplate"),
-        # moto takes the look at a bucket for an action of its own; in AWS it is s3:ListBucket.
-        ('"s3:ListBucket", "s3:HeadBucket", "s3:GetObject", "cloudformation:*"', "s3:PutObject"),
+        (f'{LOOK}, "cloudformation:*"', "s3:PutObject"),
+        (f'{LOOK}, "s3:PutObject", "cloudformation:*"', "s3:DeleteObject"),
     ],
 )
-def test_without_permission_it_says_which_is_missing_and_uploads_nothing(
+def test_without_permission_it_says_which_is_missing_and_publishes_nothing(
     aws: MotoServer, bucket: str, publish: Callable[..., str], allowed: str, refused: str
 ) -> None:
     with (
@@ -528,4 +553,4 @@ def test_without_permission_it_says_which_is_missing_and_uploads_nothing(
         ),
     ):
         publish("--bucket", bucket, **credentials)
-    assert contents(aws, bucket) == {}
+    assert contents(aws, bucket).keys().isdisjoint(KEYS)

@@ -3,81 +3,99 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from chroma_stack import program
+from tests.cloud.moto_server import MotoServer
 from tests.host.programs import HOST
 
 INSTANCE = "i-0123456789abcdef0"
 
-# What user data holds, with a call of AWS that the folder `answers` has the outcomes of, in their order:
-# the last one holds for good.
 SCRIPT = """\
-set -Eeuo pipefail
-. "$HOST/common"
-. "$HOST/run-commands"
 . "$HOST/fetch-program"
 sleep() { SECONDS=$((SECONDS + $1)); }
-aws() {
-    echo "aws $*" >>"$CALLS"
-    [[ $2 == get-parameters ]] || return 0
-    set -- "$ANSWERS"/*
-    cat "$1" >&"$([[ $1 == *.error ]] && echo 2 || echo 1)"
-    local code=0
-    [[ $1 != *.error ]] || code=254
-    (($# == 1)) || rm "$1"
-    return "$code"
-}
 run_before
 fetch_program
 echo "handed over" >>"$CALLS"
+"""
+
+# The folder `answers` has the outcome of each call for parameters, in their order: the last one holds for
+# good. An answer is cut down to the names that are asked for.
+AWS = """\
+aws() {
+    echo "aws $*" >>"$CALLS"
+    [[ $2 == get-parameters ]] || return 0
+    local asked=" $* " code=0 name value
+    set -- "$ANSWERS"/*
+    if [[ $1 == *.error ]]; then
+        cat "$1" >&2
+        code=254
+    else
+        while IFS=$'\\t' read -r name value; do
+            [[ $asked != *" $name "* ]] || printf '%s\\t%s\\n' "$name" "$value"
+        done <"$1"
+    fi
+    (($# == 1)) || rm "$1"
+    return "$code"
+}
 """
 
 
 class Instance:
     """An instance whose user data runs, below a folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, part: int = 4096) -> None:
         self.root = root
         self.unpacked = root / "program"
         self.answers = root / "answers"
         for folder in (self.unpacked, self.answers):
             folder.mkdir()
         text = program.encoded()
-        starts = range(0, len(text), 4096)
+        starts = range(0, len(text), part)
         self.parameters = {
-            f"CFN-Program{number}-0123456789AB": text[start : start + 4096]
+            f"CFN-Program{number}-0123456789AB": text[start : start + part]
             for number, start in enumerate(starts)
         }
         settings = {
             "STACK": "Chroma",
             "GROUP": "Group",
-            "REGION": "eu-west-1",
+            "REGION": MotoServer.region,
             "PROGRAM": " ".join(self.parameters),
             "PROGRAM_SHA256": hashlib.sha256(text.encode()).hexdigest(),
         }
         (root / "settings").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
         (root / "instance-id").write_text(f"{INSTANCE}\n")
+        (root / "calls").touch()
 
     def answer(self, parameters: dict[str, str], number: int = 9) -> None:
         """What Systems Manager answers, after those with lower numbers."""
-        (self.answers / str(number)).write_text(json.dumps([list(it) for it in parameters.items()]))
+        lines = [f"{name}\t{value}\n" for name, value in parameters.items()]
+        (self.answers / str(number)).write_text("".join(lines))
 
     def refuse(self, error: str, number: int = 9) -> None:
         """What it says when it refuses."""
         (self.answers / f"{number}.error").write_text(f"{error}\n")
 
-    def run(self) -> str:
-        """What is said."""
+    def run(self, account: MotoServer | None = None) -> str:
+        """What is said.
+
+        :param account: what the real command line calls; without it the answers are those given.
+        """
+        path, script, environment = "/usr/bin:/bin", SCRIPT, {}
+        if account:
+            path, environment = f"{Path(sys.executable).parent}:{path}", account.environment
+        else:
+            script = SCRIPT.replace("sleep()", f"{AWS}sleep()")
         done = subprocess.run(
-            ["bash", "-c", SCRIPT],
+            ["bash", "-c", script],
             env={
-                "PATH": "/usr/bin:/bin",
+                **environment,
+                "PATH": path,
                 "HOST": str(HOST),
                 "SETTINGS": f"{self.root}/settings",
                 "INSTANCE_ID_FILE": f"{self.root}/instance-id",
@@ -158,11 +176,37 @@ def test_the_order_in_which_parameters_are_answered_means_nothing(instance: Inst
     assert instance.calls[-1] == "handed over"
 
 
-def test_all_parameters_are_asked_for_at_once(instance: Instance) -> None:
+def test_ten_parameters_at_most_are_asked_for_at_once(tmp_path: Path) -> None:
+    instance = Instance(tmp_path, part=800)
+    names = list(instance.parameters)
+    assert len(names) > 20
+    instance.answer(dict(reversed(instance.parameters.items())))
+    said = instance.run()
+    assert instance.calls[-1] == "handed over", said
+    calls = [it for it in instance.calls if "get-parameters" in it]
+    asked = [re.findall(r"CFN-\S+", call) for call in calls]
+    assert asked == [names[start : start + 10] for start in range(0, len(names), 10)]
+
+
+def test_when_one_call_fails_all_are_made_again(tmp_path: Path) -> None:
+    instance = Instance(tmp_path, part=1200)
+    instance.answer(instance.parameters, 1)
+    instance.refuse("An error occurred (ThrottlingException)", 2)
     instance.answer(instance.parameters)
-    instance.run()
-    [call] = [it for it in instance.calls if "get-parameters" in it]
-    assert f"--names {' '.join(instance.parameters)} " in call
+    said = instance.run()
+    assert instance.calls[-1] == "handed over", said
+    assert said.count("retrying after: An error occurred (ThrottlingException)") == 1
+    assert len([it for it in instance.calls if "get-parameters" in it]) == 4
+
+
+def test_the_real_command_line_fetches_it(tmp_path: Path) -> None:
+    instance = Instance(tmp_path, part=1200)
+    with MotoServer() as account:
+        for name, value in instance.parameters.items():
+            account.client("ssm").put_parameter(Name=name, Value=value, Type="String")
+        said = instance.run(account)
+    assert instance.calls == ["handed over"], said
+    assert {it.name for it in instance.unpacked.iterdir()} == set(program.FILES)
 
 
 def test_a_permission_that_comes_late_is_waited_for(instance: Instance) -> None:
@@ -192,9 +236,9 @@ def test_a_fetch_that_goes_on_failing_is_reported(instance: Instance) -> None:
 
 
 def test_a_missing_endpoint_is_named(instance: Instance) -> None:
-    instance.refuse('Connect timeout on endpoint URL: "https://ssm.eu-west-1.amazonaws.com/"')
+    instance.refuse('Connect timeout on endpoint URL: "https://ssm.us-east-1.amazonaws.com/"')
     said = instance.run()
-    assert instance.failure == "no way to ssm.eu-west-1.amazonaws.com"
+    assert instance.failure == "no way to ssm.us-east-1.amazonaws.com"
     assert "VPC endpoint" in said
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
 
-from chroma_stack.published_template import main as write_template
+from chroma_stack import published_template
 from tests.cloud.moto_server import MotoServer
 from tests.host.collector import Collector
 from tests.host.programs import wait_until
@@ -32,9 +31,11 @@ def collector(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Co
 
 
 def test_the_documented_commands_bring_a_server_with_its_token_and_its_traces(
-    rig: Rig, account: MotoServer, collector: Collector, tmp_path: Path
+    rig: Rig, account: MotoServer, collector: Collector
 ) -> None:
-    write_template([str(tmp_path / "chroma.cf.json")])
+    s3 = account.client("s3")
+    s3.create_bucket(Bucket="templates")
+    s3.put_object(Bucket="templates", Key=published_template.NAME, Body=published_template.text())
     parameters = {
         "ChromaServerAuthCredentials": "test-token",
         "ChromaServerAuthProvider": "chromadb.auth.token_authn.TokenAuthenticationServerProvider",
@@ -46,7 +47,7 @@ def test_the_documented_commands_bring_a_server_with_its_token_and_its_traces(
     }
     account.client("cloudformation").create_stack(
         StackName="my-chroma-stack",
-        TemplateBody=(tmp_path / "chroma.cf.json").read_text(),
+        TemplateURL=f"{account.endpoint}/templates/{published_template.NAME}",
         Capabilities=["CAPABILITY_IAM"],
         Parameters=[
             {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()

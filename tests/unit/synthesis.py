@@ -14,7 +14,7 @@ from aws_cdk.assertions import Annotations, Match, Template
 from chroma_stack import ChromaStack, context
 
 TEMPLATE_LIMIT = 51_200
-"""Bytes of a template body that CloudFormation takes without a bucket:
+"""Bytes of a template that a request to CloudFormation holds; a larger one goes through a bucket:
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"""
 
 
@@ -24,7 +24,8 @@ def stack(**settings: Any) -> ChromaStack:
 
 
 def template(**settings: str) -> Template:
-    """The template of that stack, which is small enough to be deployed without a bucket."""
+    """The template of that stack. Ordinary settings leave it small enough to be deployed without
+    a bucket."""
     return _template(tuple(sorted(settings.items())))
 
 

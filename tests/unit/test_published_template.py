@@ -439,10 +439,6 @@ def test_nothing_refers_to_what_is_not_made(
     assert missing == set()
 
 
-def test_the_template_is_small_enough_to_be_given_as_it_is(text: str) -> None:
-    assert len(text.encode()) <= synthesis.TEMPLATE_LIMIT
-
-
 def test_the_template_needs_nothing_but_cloudformation(
     text: str, published: dict[str, Any]
 ) -> None:

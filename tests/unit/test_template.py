@@ -1,12 +1,13 @@
-"""The whole template, and what it must not need. ``synthesis.template`` measures its size."""
+"""The whole template, and what it must not need."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+from aws_cdk.assertions import Template
 
-from tests.unit.synthesis import stack, template, warnings
+from tests.unit.synthesis import TEMPLATE_LIMIT, as_sent, stack, template, warnings
 
 EVERYTHING = {
     "instanceType": "m7g.4xlarge",
@@ -21,9 +22,23 @@ EVERYTHING = {
 }
 
 
+ORDINARY = EVERYTHING | {
+    "allowedCidr": "198.51.100.0/24,203.0.113.0/24",
+    "otelCollectionEndpoint": "api.honeycomb.io",
+    "otelCollectionHeaders": "x-honeycomb-team=abc",
+}
+
+
+@pytest.mark.parametrize("settings", [{}, ORDINARY], ids=["defaults", "ordinary"])
+def test_a_stack_with_ordinary_settings_is_deployed_without_a_bucket(
+    settings: dict[str, str],
+) -> None:
+    assert len(as_sent(template(**settings)).encode()) <= TEMPLATE_LIMIT
+
+
 @pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["defaults", "everything"])
 def test_there_is_no_asset_no_custom_resource_and_no_bootstrap(settings: dict[str, str]) -> None:
-    made = template(**settings).to_json()
+    made = Template.from_stack(stack(**settings)).to_json()
     assert "Parameters" not in made
     assert "Rules" not in made
     types = {resource["Type"] for resource in made["Resources"].values()}

@@ -13,7 +13,7 @@ from aws_cdk import aws_ec2 as ec2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chroma_stack import ChromaStack, SettingError, user_data
+from chroma_stack import ChromaStack, SettingError, program, user_data
 from tests.unit.construct import server_template
 from tests.unit.synthesis import template
 from tests.unit.synthesis import user_data as user_data_of
@@ -29,7 +29,7 @@ def rendered(settings: dict[str, str] | None = None, **more: Any) -> str:
 def written(script: str, root: Path) -> Path:
     """What user data writes before it fetches the program, below a folder."""
     local = script.replace("/etc/chroma", f"{root}/etc").replace("/opt/chroma", f"{root}/opt")
-    commands = local.split("\n. /opt/chroma/common\n".replace("/opt/chroma", f"{root}/opt"))[0]
+    commands, _ = local.rsplit("\nexec ", 1)
     subprocess.run(["bash", "-c", commands], check=True, timeout=30)
     return root
 
@@ -42,14 +42,17 @@ def test_by_default_user_data_leaves_11_600_bytes_to_the_owner() -> None:
 
 
 def test_it_fetches_the_program_and_hands_over_to_the_boot() -> None:
-    assert user_data_of(template()).startswith("#!/bin/bash\nset -Eeuo pipefail\n")
-    assert user_data_of(template()).endswith("\nfetch_program\nexec /opt/chroma/boot")
+    assert user_data_of(template()).startswith("#!/bin/bash\nset -euo pipefail\n")
+    assert user_data_of(template()).endswith("\nexec /opt/chroma/fetch-program")
 
 
-def test_the_owners_commands_come_before_the_fetch_which_they_may_make_possible() -> None:
-    made = server_template(lambda _: {"user_data_before": ["echo one"]})
-    assert user_data_of(made).endswith("\nrun_before\nfetch_program\nexec /opt/chroma/boot")
-    assert "run_before" not in user_data_of(template())
+def test_what_fetches_the_program_is_written_as_it_is_in_the_package(tmp_path: Path) -> None:
+    written(rendered({"A": "1"}), tmp_path)
+    for name in program.FETCHER:
+        file = tmp_path / "opt" / name
+        assert file.read_text() == program.text(name)
+        is_script = program.text(name).startswith("#!")
+        assert file.stat().st_mode & 0o777 == (0o755 if is_script else 0o644), name
 
 
 def test_a_value_travels_as_it_is(tmp_path: Path) -> None:
@@ -96,7 +99,8 @@ def test_commands_of_the_owner_are_left_to_the_boot_as_they_stand(tmp_path: Path
 
 def test_without_commands_nothing_is_written_for_them(tmp_path: Path) -> None:
     written(rendered({"A": "1"}), tmp_path)
-    assert [it.name for it in (tmp_path / "opt").iterdir()] == ["common"]
+    names = {it.name for it in (tmp_path / "opt").iterdir()}
+    assert names == {*program.FETCHER, program.UNPACKER}
     assert [it.name for it in (tmp_path / "etc").iterdir()] == ["settings"]
 
 
