@@ -96,6 +96,9 @@ class Boot:
             "journalctl",
             "sync",
             "install",
+            "dd",
+            "mkswap",
+            "swapon",
         ):
             self._stand_in(name, RECORDED)
         for name in ("credential", "otel.py", "self-test"):
@@ -145,6 +148,7 @@ class Boot:
                 "CONFIGURATION": str(self.root),
                 "MOUNT": str(self.mount),
                 "FSTAB": f"{self.root}/fstab",
+                "SWAP": f"{self.root}/swapfile",
                 "DAEMON_CONFIG": f"{self.root}/daemon.json",
                 "PROGRAM_FOLDER": str(self.program),
                 "CALLS": str(self.calls),

@@ -591,3 +591,33 @@ def test_a_configuration_is_written_and_mounted_only_when_there_is_one(tmp_path:
     mount = (tmp_path / "config.env").read_text()
     assert mount.endswith("dst=/config.yaml,readonly\n")
     assert len(mount.split()) == 1
+
+
+def test_the_instance_has_swap_after_a_reboot_too(boot: Boot) -> None:
+    swap = boot.root / "swapfile"
+    swap.touch()  # as dd would
+    boot.run()
+    assert boot.called("^dd|^mkswap|^swapon") == [
+        f"dd if=/dev/zero of={swap} bs=1M count=512 status=none",
+        f"mkswap {swap}",
+        f"swapon {swap}",
+    ]
+    assert f"{swap} none swap nofail 0 0" in (boot.root / "fstab").read_text().splitlines()
+    assert boot.signals == [f"SUCCESS {INSTANCE}"]
+
+
+def test_a_root_volume_without_room_gets_no_swap(boot: Boot) -> None:
+    said = boot.run("answers() { :; }\ndf() { printf 'Avail\\n1535\\n'; }\nmain")
+    assert "swap: none, the root volume has no room" in said
+    assert not boot.called("^dd|^mkswap|^swapon")
+    assert boot.signals == [f"SUCCESS {INSTANCE}"]
+
+
+def test_an_instance_on_which_swap_cannot_be_used_serves_without(boot: Boot) -> None:
+    (boot.root / "swapfile").touch()
+    boot.fails("swapon", "swapon failed: Invalid argument")
+    said = boot.run()
+    assert "swap: none, see the lines above" in said
+    assert "swapfile" not in (boot.root / "fstab").read_text()
+    assert not (boot.root / "swapfile").exists()
+    assert boot.signals == [f"SUCCESS {INSTANCE}"]

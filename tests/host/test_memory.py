@@ -162,6 +162,22 @@ def test_the_python_client_says_why_it_is_refused(proxy: Proxy, guard: Guard) ->
     assert "Chroma uses 78 % of the memory that it may have" in done.stderr.splitlines()[-1]
 
 
+def test_while_there_is_no_container_docker_is_asked_once_a_second(proxy: Proxy) -> None:
+    docker = proxy.folder / "docker"
+    docker.write_text('#!/bin/sh\ndate +%s.%N >>"$0.calls"\nexit 1\n')
+    docker.chmod(0o755)
+    subprocess.run(
+        [HOST / "memory", "guard"],
+        env=proxy.environment
+        | {"PATH": f"{proxy.folder}:{os.environ['PATH']}", "MEMORY_ROUNDS": "3"},
+        check=True,
+        timeout=60,
+    )
+    calls = [float(it) for it in (proxy.folder / "docker.calls").read_text().split()]
+    assert len(calls) == 3
+    assert all(later - earlier > 0.9 for earlier, later in zip(calls, calls[1:], strict=False))
+
+
 def anonymous_memory(server: ChromaServer) -> int:
     """MiB."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
