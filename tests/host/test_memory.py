@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import threading
@@ -175,7 +176,7 @@ def test_while_there_is_no_container_docker_is_asked_once_a_second(proxy: Proxy)
     )
     calls = [float(it) for it in (proxy.folder / "docker.calls").read_text().split()]
     assert len(calls) == 3
-    assert all(later - earlier > 0.9 for earlier, later in zip(calls, calls[1:], strict=False))
+    assert all(later - earlier > 0.9 for earlier, later in itertools.pairwise(calls))
 
 
 def anonymous_memory(server: ChromaServer) -> int:
@@ -232,9 +233,7 @@ def test_the_fastest_writers_do_not_reach_the_limit_and_queries_go_on(
         watcher.join()
         guard.stop()
     print(f"at most {most} of {limit} MiB, {queried} queries")
-    # Those who waited in the proxy's queue when writes were refused are answered when they may not go on.
-    assert {end.result() for end in ends} <= {503, 507}
-    assert 507 in {end.result() for end in ends}
+    assert {end.result() for end in ends} == {507}
     assert most < limit
     assert queried
 
