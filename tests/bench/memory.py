@@ -19,8 +19,13 @@ from tests.host.chroma_servers import CURRENT, ChromaServer
 
 COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
 # Dimensions, records, and every how many operations the index is written.
-RUNS = ((128, 30_000, 1000), (384, 20_000, 1000), (384, 20_000, 10_000), (1536, 10_000, 1000))
-BATCH = 1000
+RUNS = (
+    (128, 40_000, 1000),
+    (384, 30_000, 1000),
+    (384, 30_000, 10_000),
+    (1536, 20_000, 1000),
+)
+BATCH, MIB = 1000, 1 << 20
 
 
 def main() -> None:
@@ -39,12 +44,14 @@ def _measure(server: ChromaServer, dimensions: int, records: int, threshold: int
     new = {"name": "bench", "configuration": {"hnsw": {"sync_threshold": threshold}}}
     made = httpx.post(url, json=new).raise_for_status().json()
     draw = random.Random(dimensions)
-    empty, most = _anonymous(server), 0
+    empty, most, half = _anonymous(server), 0, 0
     for start in range(0, records, BATCH):
         vectors = [[round(draw.random(), 6) for _ in range(dimensions)] for _ in range(BATCH)]
         body = {"ids": [str(start + it) for it in range(BATCH)], "embeddings": vectors}
         httpx.post(f"{url}/{made['id']}/add", json=body, timeout=600).raise_for_status()
         most = max(most, _anonymous(server))
+        if start + BATCH == records // 2:
+            half = _settled(server)
     full = _settled(server)
     server.stop()
     server.start()
@@ -58,11 +65,14 @@ def _measure(server: ChromaServer, dimensions: int, records: int, threshold: int
     last = _settled(server)
 
     def each(used: int) -> str:
-        return f"{used - empty:,} bytes ({(used - empty) / records:,.0f} a record)"
+        return f"{(used - empty) / MIB:,.0f} MiB ({(used - empty) / records:,.0f} bytes a record)"
 
-    print(f"{dimensions} dimensions, {records:,} records, threshold {threshold:,}; empty {empty:,}")
+    print(
+        f"{dimensions} dimensions, {records:,} records, threshold {threshold:,}; empty {empty / MIB:,.0f} MiB"
+    )
     for what, used in (
         ("at most, while they were added", most),
+        ("after half of them", half),
         ("after they were added", full),
         ("after a restart and a query", again),
         ("after deleting the collection", deleted),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import threading
@@ -13,8 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.host.chroma_servers import CURRENT, ChromaServer, python_with_chroma
-from tests.host.programs import HOST, wait_until
+from tests.host.chroma_servers import (
+    CURRENT,
+    ChromaServer,
+    javascript_client,
+    python_with_chroma,
+)
+from tests.host.programs import HOST, program, wait_until
 from tests.host.proxy import Proxy
 
 MIB = 1 << 20
@@ -163,6 +169,23 @@ def test_the_python_client_says_why_it_is_refused(proxy: Proxy, guard: Guard) ->
     assert "Chroma uses 78 % of the memory that it may have" in done.stderr.splitlines()[-1]
 
 
+def test_the_javascript_client_says_why_it_is_refused(proxy: Proxy, guard: Guard) -> None:
+    guard.use(800)
+    guard.wait_until_said("refused")
+    host, port = proxy.address.split(":")
+    done = subprocess.run(
+        [program("node"), Path(__file__).parent / "js" / "client.mjs"],
+        cwd=javascript_client(),
+        input=json.dumps({"host": host, "port": int(port), "ways": [proxy.right]}),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    [said] = json.loads(done.stdout)
+    assert said.startswith("ChromaServerError: Chroma uses 78 % of the memory that it may have")
+
+
 def test_while_there_is_no_container_docker_is_asked_once_a_second(proxy: Proxy) -> None:
     docker = proxy.folder / "docker"
     docker.write_text('#!/bin/sh\ndate +%s.%N >>"$0.calls"\nexit 1\n')
@@ -186,16 +209,17 @@ def anonymous_memory(server: ChromaServer) -> int:
     return int(line.split()[1]) // 1024
 
 
+@pytest.mark.parametrize(("writers", "records", "room"), [(16, 1300, 640), (96, 33, 384)])
 def test_the_fastest_writers_do_not_reach_the_limit_and_queries_go_on(
-    server: ChromaServer, proxy: Proxy
+    server: ChromaServer, proxy: Proxy, writers: int, records: int, room: int
 ) -> None:
-    """Sixteen clients with requests of almost 40 MiB, the largest that Chroma takes."""
-    limit = anonymous_memory(server) + 640
-    guard = Guard(proxy, limit)
+    """With requests of almost 40 MiB, the largest that Chroma takes, or more with almost 1 MiB."""
     path = collection(proxy, "queried")
     made = post(proxy, COLLECTIONS, {"name": "written"})
     written = f"{COLLECTIONS}/{made.json()['id']}"
     vector = ",".join("0.1234567890123456" for _ in range(1535))
+    limit = anonymous_memory(server) + room
+    guard = Guard(proxy, limit)
     most, over = 0, threading.Event()
 
     def watch() -> None:
@@ -207,8 +231,8 @@ def test_the_fastest_writers_do_not_reach_the_limit_and_queries_go_on(
 
     def write(writer: int) -> int:
         for number in range(100):
-            ids = ",".join(f'"{writer}-{number}-{it}"' for it in range(1300))
-            vectors = ",".join(f"[{it},{vector}]" for it in range(1300))
+            ids = ",".join(f'"{writer}-{number}-{it}"' for it in range(records))
+            vectors = ",".join(f"[{it},{vector}]" for it in range(records))
             answer = httpx.post(
                 f"{proxy.url}{written}/add",
                 content=f'{{"ids":[{ids}],"embeddings":[{vectors}]}}',
@@ -222,8 +246,8 @@ def test_the_fastest_writers_do_not_reach_the_limit_and_queries_go_on(
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        with ThreadPoolExecutor(16) as writers:
-            ends = [writers.submit(write, number) for number in range(16)]
+        with ThreadPoolExecutor(writers) as pool:
+            ends = [pool.submit(write, number) for number in range(writers)]
             queried = 0
             while not all(end.done() for end in ends):
                 assert post(proxy, f"{path}/query", QUERY).status_code == 200
