@@ -21,8 +21,8 @@ from chromadb.config import Settings
 Collection = namedtuple("Collection", "tenant database name dimensions threshold")
 Operation = namedtuple("Operation", "kind ids revision fields")
 COLLECTIONS = (
-    Collection("default_tenant", "default_database", "small", 8, "often"),
-    Collection("default_tenant", "default_database", "large", 384, "seldom"),
+    Collection("default_tenant", "default_database", "small", 8, "seldom"),
+    Collection("default_tenant", "default_database", "large", 384, "often"),
     Collection("tenant", "database", "small", 64, "often"),
     Collection("tenant", "another", "medium", 64, "seldom"),
 )
