@@ -71,10 +71,12 @@ docs: .venv/installed-dev
 	python -m tests.unit.pages
 
 # Power cuts of an emulated machine under writers: make soak CUTS=20
+# Kills of bare servers under writers: make soak KILLS=500
 CUTS ?= 20
 soak: .venv/installed-dev node_modules/installed
 	tests/install-programs host machine
-	CUTS=$(CUTS) pytest -s tests/machine/test_life.py -k power_cut $(ARGS)
+	$(if $(KILLS),python -m tests.host.kills --kills $(KILLS),CUTS=$(CUTS) \
+		pytest -s tests/machine/test_life.py -k power_cut) $(ARGS)
 
 bench: .venv/installed-dev node_modules/installed
 	tests/install-programs host machine bench

@@ -24,7 +24,9 @@ HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chroma-stack"
 CURRENT, LAST_PYTHON = "1.5.9", "0.6.3"
 VERSIONS = (CURRENT, LAST_PYTHON)
+OLDEST_RUST, MIDDLE_RUST = "1.0.0", "1.3.7"
 RECORDS = HERE / "records.py"
+OPERATIONS = HERE / "operations.py"
 
 
 @contextlib.contextmanager

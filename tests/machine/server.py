@@ -125,6 +125,22 @@ class Server:
         self._note(output)
         return errors
 
+    def fill_memory(self, batches: int = 100) -> int:
+        """Add large vectors until that is refused, and return with which status."""
+        token = {"Authorization": f"Bearer {self.credential}"}
+        collections = f"{self.machine.url}/api/v2{TENANT}/databases/default_database/collections"
+        with httpx.Client(headers=token, timeout=300) as client:
+            made = client.post(collections, json={"name": "large", "get_or_create": True})
+            for batch in range(batches):
+                records = {
+                    "ids": [f"{batch}-{number}" for number in range(100)],
+                    "embeddings": [[float(number), *[0.5] * 4095] for number in range(100)],
+                }
+                answer = client.post(f"{collections}/{made.json()['id']}/add", json=records)
+                if answer.status_code != 201:
+                    return answer.status_code
+        return 0
+
     def _start_writers(self) -> subprocess.Popen[str]:
         writers = subprocess.Popen(
             [python_with_chroma(CURRENT), RECORDS],

@@ -251,6 +251,42 @@ def test_an_almost_full_disk_refuses_writes_and_serves_the_rest_and_goes_on_when
     server.use_with_token(batches=4)
 
 
+def test_the_container_has_a_limit_and_the_instance_swap_for_itself_alone(server: Server) -> None:
+    run = server.machine.run
+    total = int(run("awk '/MemTotal/ {print $2}' /proc/meminfo").stdout) // 1024
+    limit, swap = run(
+        "docker inspect --format '{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}' chroma"
+    ).stdout.split()
+    assert total - 520 <= int(limit) >> 20 <= total - 504
+    assert swap == limit
+    assert "/var/swapfile" in run("swapon --noheadings --show=NAME").stdout
+    scores = f"cat /proc/$({CHROMA_PROCESS})/oom_score_adj /proc/$(pgrep -o haproxy)/oom_score_adj"
+    assert run(scores).stdout.split() == ["500", "-900"]
+
+
+def test_writes_are_refused_before_the_memory_is_full_and_queries_go_on(server: Server) -> None:
+    """First with less memory than the instance has, then with all of it, as on a larger one."""
+    run = server.machine.run
+    folder = "/run/systemd/system/chroma.service.d"
+    less = "ExecStartPre=/bin/sh -c 'echo MEMORY=400m >/run/chroma-memory.env'"
+    run(f'mkdir -p {folder}; printf "[Service]\n%s\n" "{less}" >{folder}/test.conf')
+    restart = "systemctl daemon-reload; systemctl restart chroma.service"
+    run(restart)
+    server.wait_for_answer(240)
+    server.use_with_token()
+    killed = "journalctl --dmesg --grep 'Memory cgroup out of memory' --output cat"
+    assert server.fill_memory() == 507
+    said = run("journalctl --unit chroma-memory --output cat").stdout
+    print(said)
+    assert "400 MiB in use: writes are refused" in said
+    assert run(killed).stdout == ""
+    server.use_with_token()
+    run(f"rm {folder}/test.conf; {restart}")
+    server.wait_for_answer(240)
+    wait_until(lambda: server.fill_memory(batches=1) == 0, "writes are let in", 60, every=1)
+    server.use_with_token(batches=2)
+
+
 def test_another_instance_takes_over_while_the_registry_is_unavailable(
     rig: Rig, server: Server
 ) -> None:

@@ -22,10 +22,13 @@ EVERYTHING = {
 }
 
 
-ORDINARY = EVERYTHING | {
+ORDINARY = {
+    "instanceType": "m7g.large",
+    "volumeSize": "100",
     "allowedCidr": "198.51.100.0/24,203.0.113.0/24",
-    "otelCollectionEndpoint": "api.honeycomb.io",
-    "otelCollectionHeaders": "x-honeycomb-team=abc",
+    "corsAllowOrigins": "https://app.example.com",
+    "keyName": "operations",
+    "sshCidr": "203.0.113.0/24",
 }
 
 
