@@ -119,8 +119,9 @@ def indexes(command: str, data: Path) -> subprocess.CompletedProcess[str]:
 class Checkpoints:
     """Made again and again, as the instance's timer does, until `stop`."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, every: float = CHECKPOINT_EVERY) -> None:
         self._data = data
+        self._every = every
         self._stopping = threading.Event()
         self._process: subprocess.Popen[str] | None = None
         self._thread = ThreadPoolExecutor(1)
@@ -128,7 +129,7 @@ class Checkpoints:
 
     def _make(self) -> int:
         made = 0
-        while not self._stopping.wait(CHECKPOINT_EVERY):
+        while not self._stopping.wait(self._every):
             command = [HOST / "indexes", "checkpoint", self._data]
             self._process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

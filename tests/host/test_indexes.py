@@ -28,7 +28,7 @@ WRITES = (
 )
 WRITES += " fdatasync ftruncate utimensat copy_file_range sendfile"
 NEED_ROOM = {"write", "pwrite64", "mkdir", "mkdirat", "rename", "renameat", "ftruncate", "fsync"}
-MOST_FAULTS = int(os.environ.get("FAULTS", "40"))
+MOST_FAULTS = int(os.environ.get("FAULTS", "20"))
 
 
 class Served:
@@ -265,6 +265,18 @@ def cut(name: str, part: float) -> Callable[[Path], None]:
     return damage
 
 
+def unnoticed(damage: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Damage that the times of the files do not show, as by a disk or a copy that ended early."""
+
+    def damage_and_keep_times(folder: Path) -> None:
+        before = {path: path.stat() for path in folder.iterdir()}
+        damage(folder)
+        for path, status in before.items():
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    return damage_and_keep_times
+
+
 def older_pickle(folder: Path) -> None:
     status = (folder / FILES[0]).stat()
     earlier = status.st_mtime_ns - 1_000_000_000
@@ -281,9 +293,10 @@ DAMAGES = {
     **{f"{name} is missing": missing(name) for name in FILES},
     "the folder is missing": shutil.rmtree,
     **{
-        f"{name} ends {where}": cut(name, part)
+        f"{name} ends {where}{note}": how(cut(name, part))
         for name in FILES
         for where, part in (("at its beginning", 0), ("in the middle", 0.5), ("a byte early", 1))
+        for note, how in (("", lambda damage: damage), (", unnoticed", unnoticed))
     },
 }
 
