@@ -348,7 +348,7 @@ def test_in_maintenance_chroma_stays_stopped_and_clients_are_told_to_come_back(
     answer = httpx.get(f"{server.machine.url}/api/v2/heartbeat", timeout=60)
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
-    assert "not running or not ready" in answer.json()["message"]
+    assert "Chroma is not running" in answer.json()["message"]
     assert "no maintenance" in run("chroma-maintenance off").stdout
     server.wait_for_answer(240)
     server.use_with_token()
