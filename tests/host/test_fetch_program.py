@@ -196,7 +196,8 @@ def test_when_one_call_fails_all_are_made_again(tmp_path: Path) -> None:
     said = instance.run()
     assert instance.calls[-1] == "handed over", said
     assert said.count("retrying after: An error occurred (ThrottlingException)") == 1
-    assert len([it for it in instance.calls if "get-parameters" in it]) == 4
+    calls = -(-len(instance.parameters) // 10)
+    assert len([it for it in instance.calls if "get-parameters" in it]) == 2 + calls
 
 
 def test_the_real_command_line_fetches_it(tmp_path: Path) -> None:
