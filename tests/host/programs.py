@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,10 +26,25 @@ def program(name: str) -> str:
     return path
 
 
+def _ports() -> Iterator[int]:
+    """Of those that the kernel gives nobody by itself, another part for each process of the tests."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first, count = 20_000 + worker % 4 * 3_000, 3_000
+    start = random.randrange(count)
+    while True:
+        yield first + start % count
+        start += 1
+
+
+PORTS = _ports()
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """One that nobody listens on, and that no test was given lately."""
+    while True:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", next(PORTS)))
+            return int(listener.getsockname()[1])
 
 
 def wait_until(
