@@ -256,3 +256,22 @@ def test_a_checkpoint_that_failed_is_said_once(tmp_path: Path) -> None:
     assert watch("activating") == watch("failed") == ""
     assert watch("inactive") == ""
     assert watch("failed") != ""
+
+
+def test_collections_that_are_not_served_for_lack_of_memory_are_named(tmp_path: Path) -> None:
+    def watch(too_large: str) -> str:
+        (tmp_path / "too-large").write_text(too_large)
+        return subprocess.run(
+            ["bash", "-c", f". {HOST}/health-check; watch_memory"],
+            env={
+                "PATH": "/usr/bin:/bin",
+                "SETTINGS": "/dev/null",
+                "PROXY_TOO_LARGE": f"{tmp_path}/too-large",
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert watch("") == ""
+    assert watch("1089f4b2\n5f01fc21\n").endswith("not served: 1089f4b2 5f01fc21\n")
