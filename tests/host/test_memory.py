@@ -280,6 +280,9 @@ def ended(proxy: Proxy, server_folder: Path, exit_status: str, kernel: str) -> s
             "EXIT_STATUS": exit_status,
             "CHROMA_DATA": str(server_folder / "data"),
             "CHROMA_KILLED": str(proxy.folder / "killed"),
+            "CHROMA_CRASHED": str(proxy.folder / "crashed"),
+            "CHROMA_REPAIRED": str(proxy.folder / "repaired"),
+            "SUSPECTS": str(proxy.folder / "suspects"),
         },
         stdout=subprocess.PIPE,
         text=True,
@@ -324,6 +327,22 @@ def test_another_end_is_no_kill_for_memory(
     for _ in range(4):
         assert ended(proxy, tmp_path, exit_status, kernel) == ""
     assert proxy.too_large.read_text() == ""
+    assert not (proxy.folder / "suspects").exists()
+
+
+def test_a_chroma_that_crashes_twice_has_all_its_indexes_repaired_once_a_day(
+    server: ChromaServer, proxy: Proxy, tmp_path: Path
+) -> None:
+    ids = {collection(proxy, name).rpartition("/")[2] for name in ("first", "second")}
+    suspects = proxy.folder / "suspects"
+    assert ended(proxy, tmp_path, "139", "") == ""
+    assert not suspects.exists()
+    assert "repairing all its indexes" in ended(proxy, tmp_path, "134", "")
+    assert set(suspects.read_text().split()) == ids
+    suspects.unlink()
+    for _ in range(4):
+        assert ended(proxy, tmp_path, "139", "") == ""
+    assert not suspects.exists()
 
 
 def test_chroma_gets_the_instances_memory_less_a_reserve() -> None:
