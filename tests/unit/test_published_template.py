@@ -153,7 +153,7 @@ def both_ways(request: pytest.FixtureRequest, published: dict[str, Any]) -> tupl
     """The template with parameters, and that of the CDK way with the same settings."""
     parameters, settings = SAME[request.param]
     assert refusals(published, **parameters) == []
-    by_cdk = synthesis.template(**settings).to_json()
+    by_cdk = Template.from_stack(synthesis.stack(**settings)).to_json()
     return with_plain_names(resolved(published, **parameters)), with_plain_names(by_cdk)
 
 
