@@ -60,6 +60,23 @@ def test_the_instance_signals_success_after_it_took_its_address(rig: Rig, server
     assert taken.at < signal.at
 
 
+def test_chroma_keeps_its_log_before_a_client_writes_and_checkpoints_have_their_time(
+    server: Server,
+) -> None:
+    run = server.machine.run
+    ask = "SELECT config_json_str FROM embeddings_queue_config"
+    database = "/var/lib/chroma/data/chroma.sqlite3"
+    config = run(
+        f'python3 -c \'import sqlite3; print(*sqlite3.connect("{database}").execute("{ask}"))\''
+    ).stdout
+    assert '"automatically_purge":false' in config
+    runs = "systemctl show chroma-checkpoint.service --property ExecMainExitTimestampMonotonic"
+    before = run(runs).stdout
+    wait_until(
+        lambda: run(runs).stdout != before, "the timer has started another one", 180, every=1
+    )
+
+
 def test_a_request_without_the_token_is_refused(server: Server) -> None:
     assert server.status() == 401
     assert server.status({"Authorization": "Bearer wrong"}) == 401
