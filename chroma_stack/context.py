@@ -19,6 +19,7 @@ from chroma_stack import (
     network,
     stack,
     storage,
+    tls,
     tracing,
     version,
 )
@@ -37,6 +38,7 @@ SECTIONS: Mapping[str, tuple[Setting, ...]] = {
     "Data": storage.SETTINGS,
     "Network": network.SETTINGS,
     "Authentication": auth.SETTINGS,
+    "TLS": tls.SETTINGS,
     "Traces": tracing.SETTINGS,
 }
 """All settings, by the headings of the documentation and of CloudFormation's console."""
@@ -47,6 +49,7 @@ _BY_KEY = {setting.key: setting for setting in SETTINGS if setting.key}
 
 _MADE_BY: Mapping[str, Callable[..., Any]] = {
     "auth": auth.from_settings,
+    "tls": tls.from_settings,
     "tracing": tracing.from_settings,
 }
 """What makes an option of several settings, by their ``field``."""
