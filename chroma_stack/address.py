@@ -149,14 +149,21 @@ def _record(
             ttl=_TIME_TO_LIVE,
         )
     else:
-        route53.CnameRecord(
-            scope,
-            "Record",
-            zone=hosted_zone,
-            record_name=f"{name}.",
-            domain_name=public_name,
-            ttl=_TIME_TO_LIVE,
-        )
+        cname(scope, name=name, hosted_zone=hosted_zone, public_name=public_name)
+
+
+def cname(
+    scope: Construct, *, name: str, hosted_zone: route53.IHostedZone, public_name: str
+) -> route53.CnameRecord:
+    """A record of the server's name that leads to the public DNS name of its address."""
+    return route53.CnameRecord(
+        scope,
+        "Record",
+        zone=hosted_zone,
+        record_name=f"{name}.",
+        domain_name=public_name,
+        ttl=_TIME_TO_LIVE,
+    )
 
 
 def _public_dns_name(scope: Construct, ip_address: str) -> str:

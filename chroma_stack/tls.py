@@ -585,7 +585,8 @@ SETTINGS = (
         option="tls",
         field="certificate_secret",
         meaning="Secret that holds a certificate of yours with its chain and key, as PEM or JSON.",
-        without="a certificate of the server's own authority, or one for `HostedZoneId`",
+        without="one from an authority: for a name in a hosted zone Let's Encrypt's, otherwise the "
+        "server's own",
         pattern=SECRET_ARN,
         allowed=SECRET_ARN_ALLOWED,
         longest=_LONGEST_SECRET_ARN,
@@ -607,9 +608,8 @@ SETTINGS = (
         parameter="HostedZoneId",
         option="tls",
         field="hosted_zone",
-        meaning="Public hosted zone of Route 53 that DomainName is in, below the zone's own name. "
-        "The stack makes the record, and the server gets a certificate for the name that every "
-        "client trusts.",
+        meaning="Public hosted zone of Route 53 that the name is in, below the zone's own name. The "
+        "stack makes the record, and the server gets a certificate that every client trusts.",
         without="the record is yours to make",
         pattern=_ZONE_ID,
         allowed=_ZONE_ID_ALLOWED,

@@ -32,7 +32,9 @@ def test_a_stack_is_never_larger_than_cloudformation_takes(settings: dict[str, s
 
 
 @pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["defaults", "everything"])
-def test_there_is_no_asset_no_custom_resource_and_no_reference_to_a_bootstrap(settings: dict[str, str]) -> None:
+def test_there_is_no_asset_no_custom_resource_and_no_reference_to_a_bootstrap(
+    settings: dict[str, str],
+) -> None:
     made = Template.from_stack(stack(**settings)).to_json()
     assert "Parameters" not in made
     assert "Rules" not in made
