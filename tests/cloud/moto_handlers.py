@@ -31,6 +31,7 @@ from moto.core.common_models import CloudFormationModel
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models.elastic_ip_addresses import ElasticAddress
 from moto.ec2.models.instances import Instance
+from moto.route53 import models as route53
 from moto.secretsmanager.models import secretsmanager_backends
 from moto.ssm.models import ssm_backends
 
@@ -66,6 +67,7 @@ def install() -> None:
     models.ChangeSet.apply = _apply  # type: ignore[method-assign]
     Instance.terminate = _terminate  # type: ignore[method-assign]
     Instance.add_block_device = _add_block_device  # type: ignore[method-assign]
+    route53.create_route53_zone_id = _zone_id
     FakeAutoScalingGroup.image_id = property(_launched_image)  # type: ignore[assignment]
     ElasticAddress.has_cfn_attr = classmethod(_has_address_attribute)  # type: ignore[assignment,method-assign]
     ElasticAddress.get_cfn_attribute = _address_attribute  # type: ignore[method-assign]
@@ -94,6 +96,14 @@ def _get_param(self: CloudFormationResponse, name: str, if_none: Any = None) -> 
             f"Member must have length less than or equal to {LARGEST_BODY}"
         )
     return value
+
+
+_moto_zone_id = route53.create_route53_zone_id
+
+
+def _zone_id(*arguments: Any, **more: Any) -> str:
+    """The id of a hosted zone, which begins with a Z; moto's with any letter."""
+    return f"Z{_moto_zone_id(*arguments, **more)[1:]}"
 
 
 _moto_apply = models.ChangeSet.apply
