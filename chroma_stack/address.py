@@ -139,7 +139,7 @@ def _record(
 ) -> None:
     """A record that leads to the public DNS name, so that it resolves to the private address
     inside the VPC too. The zone's own name cannot be such an alias."""
-    if name == _zone_name(hosted_zone):
+    if _is_apex(name, hosted_zone):
         route53.ARecord(
             scope,
             "Record",
@@ -150,6 +150,14 @@ def _record(
         )
     else:
         cname(scope, name=name, hosted_zone=hosted_zone, public_name=public_name)
+
+
+def _is_apex(name: str, hosted_zone: route53.IHostedZone) -> bool:
+    """Whether it is the zone's own name: of a zone by its id, a name of two labels is."""
+    zone_name = _zone_name(hosted_zone)
+    if zone_name is None:
+        return not cdk.Token.is_unresolved(name) and name.count(".") == 1
+    return name == zone_name
 
 
 def cname(

@@ -221,6 +221,11 @@ def test_the_zones_own_name_leads_to_the_elastic_ip() -> None:
     assert record["ResourceRecords"] == [{"Ref": "ChromaAddress85771F15"}]
 
 
+def test_the_shortest_name_in_a_zone_that_is_known_by_its_id_is_the_zones_own() -> None:
+    by_id = template(domainName="corp.example", hostedZoneId="Z123")
+    assert properties(by_id, RECORD)["Type"] == "A"
+
+
 def test_a_name_without_a_zone_is_used_for_a_public_server_and_its_record_is_the_users() -> None:
     server, made = public(domain_name="chroma.corp.example")
     assert server.endpoint.url == "http://chroma.corp.example:8000"
