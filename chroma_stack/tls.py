@@ -44,7 +44,6 @@ _LONGEST_SECRET_ARN = 600
 """The name of a secret may have 512 characters:
 https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html"""
 
-_ACM_PRINCIPAL = "acm-acme.amazonaws.com"
 _CHANGES = "route53:ChangeResourceRecordSets"
 
 
@@ -77,9 +76,16 @@ class CertificateSource(enum.Enum):
     """Where the certificate comes from."""
 
     OWN_AUTHORITY = "own authority"
+    """An authority of the server's own."""
+
     ACME = "ACME"
+    """An authority that is asked by ACME."""
+
     ACM = "ACM"
+    """AWS Certificate Manager, by ACME."""
+
     SECRET = "secret"
+    """A secret that holds one."""
 
 
 class TlsBinding(NamedTuple):
@@ -481,7 +487,7 @@ def _issuance_role(scope: Construct, domain_name: str) -> iam.Role:
     https://docs.aws.amazon.com/acm/latest/userguide/security-iam-acme.html
     """
     of_acme = {"StringLikeIfExists": {"sts:SourceIdentity": "acm-acme-*"}}
-    principal = iam.ServicePrincipal(_ACM_PRINCIPAL)
+    principal = iam.ServicePrincipal("acm-acme.amazonaws.com")
     role = iam.Role(
         scope,
         "AcmeIssuance",

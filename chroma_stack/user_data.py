@@ -68,7 +68,9 @@ _LONGEST_ID = {
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html and
 https://docs.aws.amazon.com/acm/latest/userguide/acm-acme-endpoints.html"""
 
-_LONGEST_PUBLIC_NAME = len("ec2-255-255-255-255.ap-southeast-1.compute.amazonaws.com.cn")
+_LONGEST_PUBLIC_NAME = (
+    len("ec2-255-255-255-255.ap-southeast-1.compute.") + _LONGEST_PSEUDO_PARAMETER["AWS::URLSuffix"]
+)
 """What a parameter of the stack holds of which another property than its name is read."""
 
 _AROUND_LOGICAL_ID = {
