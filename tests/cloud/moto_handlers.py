@@ -516,6 +516,74 @@ class BucketPolicy(CloudFormationModel):
         return cls(cloudformation_json["Properties"]["Bucket"])
 
 
+class _OfAcme:
+    """A resource of ACM's ACME endpoints, of which moto has nothing: only what was asked for is kept. It is no
+    `CloudFormationModel` itself, since moto looks at direct subclasses only."""
+
+    kind: ClassVar[str]
+    arn: ClassVar[str]
+    """The attribute that is the ARN."""
+
+    made: ClassVar[dict[str, Properties]]
+    """The properties of each one that is there, by its ARN."""
+
+    def __init__(self, arn: str) -> None:
+        self.physical_resource_id = arn
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return ""
+
+    @classmethod
+    def cloudformation_type(cls) -> str:
+        return f"AWS::CertificateManager::{cls.kind}"
+
+    @classmethod
+    def has_cfn_attr(cls, attr: str) -> bool:
+        return attr in (cls.arn, "EndpointUrl")
+
+    def get_cfn_attribute(self, attribute_name: str) -> str:
+        if attribute_name == "EndpointUrl":
+            endpoint = self.physical_resource_id.rpartition("/")[2]
+            return f"https://acm-acme-enroll.us-east-1.api.aws/{endpoint}/directory"
+        return self.physical_resource_id
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls,
+        resource_name: str,
+        cloudformation_json: Properties,
+        account_id: str,
+        region_name: str,
+        **_: Any,
+    ) -> _OfAcme:
+        made = cls(f"arn:aws:acm:{region_name}:{account_id}:{cls.kind}/{secrets.token_hex(16)}")
+        cls.made[made.physical_resource_id] = cloudformation_json["Properties"]
+        return made
+
+    @classmethod
+    def delete_from_cloudformation_json(cls, resource_name: str, *_: Any) -> None:
+        del cls.made[resource_name]
+
+
+class AcmeEndpoint(_OfAcme, CloudFormationModel):
+    """`AWS::CertificateManager::AcmeEndpoint`."""
+
+    kind, arn, made = "AcmeEndpoint", "AcmeEndpointArn", {}
+
+
+class AcmeDomainValidation(_OfAcme, CloudFormationModel):
+    """`AWS::CertificateManager::AcmeDomainValidation`."""
+
+    kind, arn, made = "AcmeDomainValidation", "Arn", {}
+
+
+class AcmeExternalAccountBinding(_OfAcme, CloudFormationModel):
+    """`AWS::CertificateManager::AcmeExternalAccountBinding`."""
+
+    kind, arn, made = "AcmeExternalAccountBinding", "AcmeExternalAccountBindingArn", {}
+
+
 class AutoScalingGroup(CloudFormationModel):
     """`AWS::AutoScaling::AutoScalingGroup` that stays itself through an update and replaces its instances if told to.
 
