@@ -31,8 +31,8 @@ CA_FILE = "chroma-ca.pem"
 """What the commands among the outputs call the certificate of the server's own authority."""
 
 NOT_WRITTEN = "The server writes the certificate of its authority here when it starts."
-"""What the parameter holds until then. CloudFormation writes it again whenever a property of
-the parameter changes, so none may; the instance looks every minute."""
+"""What the parameter holds until then. CloudFormation may write it again when a property of the
+parameter changes, so none of them should."""
 
 _DIRECTORY = r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[!-~]*)?"
 _DIRECTORY_ALLOWED = f"the URL of an ACME directory, such as {LETS_ENCRYPT}"
@@ -110,8 +110,8 @@ class ChromaTls:
     """Whether the port takes plain HTTP, TLS, or both."""
 
     source: CertificateSource = CertificateSource.OWN_AUTHORITY
-    """Where the certificate comes from. With an authority or a secret, one of the server's own
-    authority is in use until that one is there."""
+    """Where the certificate comes from. Until another authority has issued it, one of the server's
+    own authority is in use."""
 
     domain_name: str | None = None
     """The name that the certificate is for, beside the server's own names. ``None`` where the
