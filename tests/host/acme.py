@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,10 @@ class Pebble:
         server.private_key_pem.write_to_path(str(folder / "key.pem"))
         server.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
         self._own_url = f"https://localhost:{own_port}/dir"
-        self._approving = _ApprovingProxy(own_port, server, self._approve) if approves else None
+        self._context = ssl.create_default_context(cafile=str(self.api_authority))
+        self._approving: _ApprovingProxy | None = None
+        if approves:
+            self._approving = _ApprovingProxy(own_port, self._context, server, self._approve)
         self._approves = approves
         self.directory_url = self._approving.directory_url if self._approving else self._own_url
         config: dict[str, object] = {
@@ -102,6 +106,9 @@ class Pebble:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self.stop()
         if self._approving:
             self._approving.close()
@@ -151,8 +158,7 @@ class Pebble:
         return self._get(f"https://localhost:{self._management_port}/{path}")
 
     def _get(self, url: str) -> str:
-        context = ssl.create_default_context(cafile=str(self.api_authority))
-        with urllib.request.urlopen(url, context=context, timeout=10) as answer:
+        with urllib.request.urlopen(url, context=self._context, timeout=10) as answer:
             return str(answer.read().decode())
 
     def _approve(self) -> None:
@@ -165,7 +171,13 @@ class Pebble:
 class _ApprovingProxy:
     """Hands everything on to pebble, and has the client's account approved before an order."""
 
-    def __init__(self, port: int, certificate: trustme.LeafCert, approve: Any) -> None:
+    def __init__(
+        self,
+        port: int,
+        trusting: ssl.SSLContext,
+        certificate: trustme.LeafCert,
+        approve: Callable[[], None],
+    ) -> None:
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
@@ -173,8 +185,7 @@ class _ApprovingProxy:
                 if self.path == _PATHS["newOrder"]:
                     approve()
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                context = ssl._create_unverified_context()
-                pebble = http.client.HTTPSConnection("localhost", port, context=context)
+                pebble = http.client.HTTPSConnection("localhost", port, context=trusting)
                 # With the client's Host, of which pebble makes the addresses that it answers with.
                 pebble.request(self.command, self.path, body, dict(self.headers))
                 answer = pebble.getresponse()

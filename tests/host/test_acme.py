@@ -2,19 +2,82 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import socket
+import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from tests.cloud.moto_server import MotoServer
-from tests.host.acme import HMAC_KEY, KID, NAME, Pebble, certbot
-from tests.host.name_server import Route53NameServer
+from tests.host.acme import BINDING_ARN, HMAC_KEY, KID, NAME, AcmApi, Pebble, certbot
+from tests.host.name_server import TXT, Route53NameServer, txt_records
+from tests.host.programs import HOST, program
+from tests.host.proxy import Proxy
+
+OTHER_NAMES = "ec2-203-0-113-5.eu-west-1.compute.amazonaws.com 203.0.113.5"
 
 
-@pytest.fixture
+class Server:
+    """An instance's proxy with what `certificate` finds there, and the volume that its keys are on."""
+
+    def __init__(self, folder: Path, aws: MotoServer, pebble: Pebble, **settings: str) -> None:
+        self.pebble = pebble
+        self.began = datetime.now()
+        self.proxy = Proxy(folder, "127.0.0.1:9")
+        self.proxy.certificate.unlink()
+        self.volume = self.proxy.tls_folder
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir(exist_ok=True)
+        self.proxy.settings |= {
+            "TLS_NAMES": f"{NAME} {OTHER_NAMES}",
+            "ACME_DIRECTORY": pebble.directory_url,
+            **settings,
+        }
+        self.proxy.environment |= {
+            **aws.environment,
+            "PATH": f"{certbot()}:{os.environ['PATH']}",
+            "TMPDIR": str(self.temporary),
+            "REQUESTS_CA_BUNDLE": str(pebble.api_authority),
+        }
+
+    def run(self, *arguments: str, after: float = 0, under: tuple[str, ...] = ()) -> str:
+        """What `certificate` prints, by a clock that shows so many minutes after the beginning."""
+        lines = [f"{name}={value}\n" for name, value in self.proxy.settings.items()]
+        Path(self.proxy.environment["SETTINGS"]).write_text("".join(lines))
+        shown = self.began + timedelta(minutes=after)
+        clock = [program("faketime"), "-f", f"@{shown:%Y-%m-%d %H:%M:%S}"] if after else []
+        command = [*clock, *under, "python3", str(HOST / "certificate"), *arguments]
+        done = subprocess.run(
+            command, env=self.proxy.environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def served(self, authority: str = "") -> x509.Certificate:
+        """What a client gets that trusts `authority`, by default pebble's."""
+        context = ssl.create_default_context(cadata=authority or self.pebble.root_certificate())
+        with (
+            socket.create_connection(("127.0.0.1", self.proxy.port)) as connection,
+            context.wrap_socket(connection, server_hostname=NAME) as tls,
+        ):
+            der = tls.getpeercert(binary_form=True)
+        assert der is not None
+        return x509.load_der_x509_certificate(der)
+
+    @property
+    def own_authority(self) -> str:
+        return (self.volume / "authority.pem").read_text()
+
+
+@pytest.fixture(scope="module")
 def aws() -> Iterator[MotoServer]:
     """An account with the zone of the server's name."""
     with MotoServer() as server:
@@ -23,42 +86,207 @@ def aws() -> Iterator[MotoServer]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def name_server(aws: MotoServer) -> Iterator[Route53NameServer]:
     server = Route53NameServer(aws.client("route53"))
     yield server
     server.close()
 
 
-def ask(pebble: Pebble, folder: Path, *arguments: str, aws: dict[str, str]) -> str:
-    """The certificate that certbot gets, with its chain."""
-    command = [
-        *(
-            str(certbot() / "certbot"),
-            "certonly",
-            "--dns-route53",
-            "--non-interactive",
-            "--agree-tos",
-        ),
-        *("--register-unsafely-without-email", "--no-random-sleep-on-renew"),
-        *("--server", pebble.directory_url, "--domain", NAME, *arguments),
-        *("--config-dir", str(folder)),
-        *("--work-dir", str(folder / "work"), "--logs-dir", str(folder / "logs")),
-    ]
-    environment = {"PATH": os.environ["PATH"], "REQUESTS_CA_BUNDLE": str(pebble.api_authority)}
-    done = subprocess.run(command, env=environment | aws, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return (folder / "live" / NAME / "fullchain.pem").read_text()
+@pytest.fixture
+def acm() -> Iterator[AcmApi]:
+    with AcmApi() as api:
+        yield api
 
 
-def test_an_order_is_validated_by_the_record_in_route_53(
-    tmp_path: Path, aws: MotoServer, name_server: Route53NameServer
+@pytest.fixture
+def make_pebble(tmp_path: Path, name_server: Route53NameServer) -> Iterator[Callable[..., Pebble]]:
+    pebbles: list[Pebble] = []
+
+    def make(resolver: str = name_server.address, **options: bool | int | Path) -> Pebble:
+        pebbles.append(Pebble(tmp_path, resolver, **options))  # type: ignore[arg-type]
+        return pebbles[-1]
+
+    yield make
+    for pebble in pebbles:
+        pebble.close()
+
+
+@pytest.fixture
+def make_server(tmp_path: Path, aws: MotoServer) -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def make(pebble: Pebble, **settings: str) -> Server:
+        servers.append(Server(tmp_path, aws, pebble, **settings))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.proxy.stop()
+
+
+def test_a_server_with_a_name_serves_the_certificate_of_the_authority(
+    aws: MotoServer,
+    name_server: Route53NameServer,
+    make_pebble: Callable[..., Pebble],
+    make_server: Callable[..., Server],
 ) -> None:
-    with Pebble(tmp_path, name_server.address) as pebble:
-        ask(pebble, tmp_path / "certbot", aws=aws.environment)
+    server = make_server(make_pebble())
+    server.run()
+    server.proxy.start()
+    names = server.served().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [NAME]
+    assert server.run("served").split() == [NAME, str(server.proxy.certificate)]
+
+    # The authority looked at the challenge's record, which is gone.
+    assert TXT in name_server.asked
+    assert txt_records(aws.client("route53")) == {}
+
+    # Another instance with the same volume asks for nothing.
+    Path(server.proxy.environment["CA_PUBLISHED"]).unlink(missing_ok=True)
+    assert "certificate" not in server.run()
+    assert server.pebble.requests("newOrder") == 1
+
+    # HAProxy reads the one file that it serves. All others are root's alone, and nothing is left elsewhere.
+    modes = {it.name: it.stat().st_mode & 0o777 for it in server.volume.iterdir()}
+    assert modes.pop("server.pem") == 0o640
+    assert modes.pop("authority.pem") == 0o644
+    assert {name for name, mode in modes.items() if mode & 0o077} <= {"lock"}
+    assert {"acme.pem", "acme-account.json", "authority.key"} <= modes.keys()
+    assert not list(server.temporary.iterdir())
 
 
-def test_an_authority_with_binding(tmp_path: Path) -> None:
-    config = tmp_path / "certbot"
-    with Pebble(tmp_path, external_account_binding=True, approves=config / "accounts") as pebble:
-        ask(pebble, config, "--eab-kid", KID, "--eab-hmac-key", HMAC_KEY, aws={})
+def test_a_certificate_is_renewed_for_the_running_proxy_when_a_third_of_its_time_is_left(
+    make_pebble: Callable[..., Pebble], make_server: Callable[..., Server]
+) -> None:
+    server = make_server(make_pebble(validity_seconds=3600))
+    server.run()
+    server.proxy.start()
+    first = server.served()
+    server.run(after=39)
+    assert server.served() == first
+    assert "the proxy serves" in server.run(after=50)
+    second = server.served()
+    assert second != first
+    assert second.public_key() != first.public_key()
+    # Of the same account.
+    assert server.pebble.requests("newOrder") == 2
+    assert server.pebble.requests("newAccount") == 1
+
+
+def test_while_the_authority_is_unreachable_the_own_certificate_is_served_and_it_is_asked_ever_less(
+    make_pebble: Callable[..., Pebble], make_server: Callable[..., Server]
+) -> None:
+    server = make_server(make_pebble())
+    server.pebble.stop()
+
+    assert "asked again in 1 minutes" in server.run()
+    server.proxy.start()
+    assert "Chroma" in _issuer(server.served(server.own_authority))
+    problem = (server.volume / "problem").read_text()
+    assert NAME in problem
+    assert "the server's own authority serves instead" in problem
+
+    assert "asked again" not in server.run(after=0.5)
+    assert "asked again in 5 minutes" in server.run(after=3)
+    assert "asked again" not in server.run(after=7)
+    assert "asked again in 15 minutes" in server.run(after=9)
+
+    server.pebble.start()
+    server.run(after=23)
+    assert "Chroma" in _issuer(server.served(server.own_authority))
+    assert "all is well again" in server.run(after=25)
+    assert "Pebble" in _issuer(server.served())
+    assert (server.volume / "problem").read_text() == ""
+
+
+def test_an_authority_is_asked_for_less_than_it_allows_in_seven_days(
+    make_pebble: Callable[..., Pebble], make_server: Callable[..., Server]
+) -> None:
+    # By this clock, they are due as soon as they are issued.
+    server = make_server(make_pebble(validity_seconds=3600))
+    said = [server.run(after=50 + minute) for minute in range(6)]
+    assert server.pebble.requests("newOrder") == 4
+    assert "no more is asked for" in said[4]
+    assert said[5] == ""
+    server.run(after=8 * 24 * 60)
+    assert server.pebble.requests("newOrder") == 5
+
+
+def test_an_account_is_bound_to_the_one_in_the_secret(
+    tmp_path: Path,
+    aws: MotoServer,
+    make_pebble: Callable[..., Pebble],
+    make_server: Callable[..., Server],
+) -> None:
+    secrets = aws.client("secretsmanager")
+    binding = json.dumps({"kid": KID, "hmacKey": HMAC_KEY})
+    arn = secrets.create_secret(Name="binding", SecretString=binding)["ARN"]
+    pebble = make_pebble(external_account_binding=True)
+    server = make_server(pebble, ACME_BINDING_SECRET=arn, ACME_EMAIL="owner@example.com")
+    calls = tmp_path / "calls"
+    tracer = (program("strace"), "-f", "-v", "-s", "100000", "-e", "trace=execve", "-o", str(calls))
+    server.run(under=tracer)
+    server.proxy.start()
+    assert "Pebble" in _issuer(server.served())
+
+    # Neither an argument nor a variable of a process, nor kept.
+    assert re.search(r'execve\("[^"]*/certbot"', calls.read_text())
+    assert HMAC_KEY not in calls.read_text()
+    assert not [it for it in server.volume.rglob("*") if HMAC_KEY in it.read_text()]
+
+
+def test_a_binding_that_the_authority_does_not_know_leaves_the_own_certificate(
+    aws: MotoServer, make_pebble: Callable[..., Pebble], make_server: Callable[..., Server]
+) -> None:
+    binding = json.dumps({"kid": "another", "hmacKey": HMAC_KEY})
+    secrets = aws.client("secretsmanager")
+    arn = secrets.create_secret(Name="wrong-binding", SecretString=binding)["ARN"]
+    server = make_server(make_pebble(external_account_binding=True), ACME_BINDING_SECRET=arn)
+    said = server.run()
+    assert "asked again" in said
+    assert HMAC_KEY not in said
+    server.proxy.start()
+    assert "Chroma" in _issuer(server.served(server.own_authority))
+
+
+def test_acm_s_endpoint_gives_a_certificate_without_a_challenge(
+    tmp_path: Path,
+    aws: MotoServer,
+    make_pebble: Callable[..., Pebble],
+    make_server: Callable[..., Server],
+    acm: AcmApi,
+) -> None:
+    pebble = make_pebble("", external_account_binding=True, approves=tmp_path / "tmp")
+    server = make_server(pebble, ACM_BINDING=BINDING_ARN)
+    server.proxy.environment["ACM_ENDPOINT"] = acm.url
+    # Whoever wanted to set a record would fail.
+    server.proxy.environment["AWS_ENDPOINT_URL_ROUTE_53"] = "http://127.0.0.1:9"
+    server.run()
+    server.proxy.start()
+    assert "Pebble" in _issuer(server.served())
+
+    [(headers, body)] = acm.requests
+    assert body == {"AcmeExternalAccountBindingArn": BINDING_ARN}
+    operation = "CertificateManager.GetAcmeExternalAccountBindingCredentials"
+    assert headers["x-amz-target"] == operation
+    assert headers["content-type"] == "application/x-amz-json-1.1"
+    assert "/eu-west-1/acm/aws4_request" in headers["authorization"]
+    assert headers["x-amz-security-token"] == "testing"
+
+
+def test_a_binding_that_acm_does_not_give_leaves_the_own_certificate(
+    make_pebble: Callable[..., Pebble], make_server: Callable[..., Server], acm: AcmApi
+) -> None:
+    acm.refuses = "AccessDeniedException"
+    server = make_server(make_pebble(""), ACM_BINDING=BINDING_ARN)
+    server.proxy.environment["ACM_ENDPOINT"] = acm.url
+    assert "AccessDeniedException" in server.run()
+    server.proxy.start()
+    assert "Chroma" in _issuer(server.served(server.own_authority))
+    assert server.pebble.requests("newAccount") == 0
+
+
+def _issuer(certificate: x509.Certificate) -> str:
+    [name] = certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(name.value)
