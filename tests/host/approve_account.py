@@ -33,7 +33,8 @@ def main(directory_url: str, ca_file: str, accounts: str, name: str) -> None:
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
     order = acme.new_order(crypto_util.make_csr(private_key, [name]))
-    for authorization in order.authorizations:
+    pending = [it for it in order.authorizations if it.body.status == messages.STATUS_PENDING]
+    for authorization in pending:
         for challenge in authorization.body.challenges:
             if isinstance(challenge.chall, challenges.DNS01):
                 acme.answer_challenge(challenge, challenge.response(key))
