@@ -3,66 +3,64 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from tests.cloud.moto_server import MotoServer
 from tests.host.acme import BINDING_ARN, HMAC_KEY, KID, NAME, AcmApi, Pebble, certbot
+from tests.host.certificates import Certificates, names_of, public_key, secret
 from tests.host.name_server import TXT, Route53NameServer, txt_records
-from tests.host.programs import HOST, program
+from tests.host.programs import program
 from tests.host.proxy import Proxy
 
 OTHER_NAMES = "ec2-203-0-113-5.eu-west-1.compute.amazonaws.com 203.0.113.5"
 
 
-class Server:
-    """An instance's proxy with what `certificate` finds there, and the volume that its keys are on."""
+class Server(Certificates):
+    """An instance with a name, whose certificate is to come from that authority."""
 
-    def __init__(self, folder: Path, aws: MotoServer, pebble: Pebble, **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        aws: MotoServer,
+        pebble: Pebble,
+        under: tuple[str, ...] = (),
+        **settings: str,
+    ) -> None:
+        python = str(certbot() / "python3")
+        super().__init__(Proxy(folder, "127.0.0.1:9"), aws, python=(*under, python))
         self.pebble = pebble
         self.began = datetime.now()
-        self.proxy = Proxy(folder, "127.0.0.1:9")
-        self.proxy.certificate.unlink()
-        self.volume = self.proxy.tls_folder
         self.temporary = folder / "tmp"
-        self.temporary.mkdir(exist_ok=True)
+        self.temporary.mkdir()
         self.proxy.settings |= {
+            "CA_PARAMETER": "",
             "TLS_NAMES": f"{NAME} {OTHER_NAMES}",
             "ACME_DIRECTORY": pebble.directory_url,
             **settings,
         }
         self.proxy.environment |= {
-            **aws.environment,
-            "PATH": f"{certbot()}:{os.environ['PATH']}",
+            "PATH": f"{certbot()}:{self.proxy.environment['PATH']}",
             "TMPDIR": str(self.temporary),
             "REQUESTS_CA_BUNDLE": str(pebble.api_authority),
         }
 
-    def run(self, *arguments: str, after: float = 0, under: tuple[str, ...] = ()) -> str:
+    def run(self, after: float = 0) -> str:
         """What `certificate` prints, by a clock that shows so many minutes after the beginning."""
-        lines = [f"{name}={value}\n" for name, value in self.proxy.settings.items()]
-        Path(self.proxy.environment["SETTINGS"]).write_text("".join(lines))
         shown = self.began + timedelta(minutes=after)
-        clock = [program("faketime"), "-f", f"@{shown:%Y-%m-%d %H:%M:%S}"] if after else []
-        command = [*clock, *under, "python3", str(HOST / "certificate"), *arguments]
-        done = subprocess.run(
-            command, env=self.proxy.environment, capture_output=True, text=True, timeout=120
-        )
+        done = self.update(f"@{shown:%Y-%m-%d %H:%M:%S}" if after else "")
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def served(self, authority: str = "") -> x509.Certificate:
-        """What a client gets that trusts `authority`, by default pebble's."""
+    def verified(self, authority: str = "") -> x509.Certificate:
+        """What a client gets that trusts only `authority`, by default pebble's."""
         context = ssl.create_default_context(cadata=authority or self.pebble.root_certificate())
         with (
             socket.create_connection(("127.0.0.1", self.proxy.port)) as connection,
@@ -72,9 +70,8 @@ class Server:
         assert der is not None
         return x509.load_der_x509_certificate(der)
 
-    @property
-    def own_authority(self) -> str:
-        return (self.volume / "authority.pem").read_text()
+    def assert_own_is_served(self) -> None:
+        assert names_of(self.verified(self.authority.read_text())) > {NAME, "localhost"}
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +113,8 @@ def make_pebble(tmp_path: Path, name_server: Route53NameServer) -> Iterator[Call
 def make_server(tmp_path: Path, aws: MotoServer) -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []
 
-    def make(pebble: Pebble, **settings: str) -> Server:
-        servers.append(Server(tmp_path, aws, pebble, **settings))
+    def make(pebble: Pebble, under: tuple[str, ...] = (), **settings: str) -> Server:
+        servers.append(Server(tmp_path, aws, pebble, under, **settings))
         return servers[-1]
 
     yield make
@@ -134,9 +131,7 @@ def test_a_server_with_a_name_serves_the_certificate_of_the_authority(
     server = make_server(make_pebble())
     server.run()
     server.proxy.start()
-    names = server.served().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.DNSName) == [NAME]
-    assert server.run("served").split() == [NAME, str(server.proxy.certificate)]
+    assert names_of(server.verified()) == {NAME}
 
     # The authority looked at the challenge's record, which is gone.
     assert TXT in name_server.asked
@@ -148,7 +143,7 @@ def test_a_server_with_a_name_serves_the_certificate_of_the_authority(
     assert server.pebble.requests("newOrder") == 1
 
     # HAProxy reads the one file that it serves. All others are root's alone, and nothing is left elsewhere.
-    modes = {it.name: it.stat().st_mode & 0o777 for it in server.volume.iterdir()}
+    modes = {it.name: it.stat().st_mode & 0o777 for it in server.folder.iterdir()}
     assert modes.pop("server.pem") == 0o640
     assert modes.pop("authority.pem") == 0o644
     assert {name for name, mode in modes.items() if mode & 0o077} <= {"lock"}
@@ -162,13 +157,13 @@ def test_a_certificate_is_renewed_for_the_running_proxy_when_a_third_of_its_time
     server = make_server(make_pebble(validity_seconds=3600))
     server.run()
     server.proxy.start()
-    first = server.served()
+    first = server.verified()
     server.run(after=39)
-    assert server.served() == first
+    assert server.verified() == first
     assert "the proxy serves" in server.run(after=50)
-    second = server.served()
+    second = server.verified()
     assert second != first
-    assert second.public_key() != first.public_key()
+    assert public_key(second) != public_key(first)
     # Of the same account.
     assert server.pebble.requests("newOrder") == 2
     assert server.pebble.requests("newAccount") == 1
@@ -182,10 +177,9 @@ def test_while_the_authority_is_unreachable_the_own_certificate_is_served_and_it
 
     assert "asked again in 1 minutes" in server.run()
     server.proxy.start()
-    assert "Chroma" in _issuer(server.served(server.own_authority))
-    problem = (server.volume / "problem").read_text()
-    assert NAME in problem
-    assert "the server's own authority serves instead" in problem
+    server.assert_own_is_served()
+    assert NAME in server.problem()
+    assert "the server's own authority serves instead" in server.problem()
 
     assert "asked again" not in server.run(after=0.5)
     assert "asked again in 5 minutes" in server.run(after=3)
@@ -194,10 +188,10 @@ def test_while_the_authority_is_unreachable_the_own_certificate_is_served_and_it
 
     server.pebble.start()
     server.run(after=23)
-    assert "Chroma" in _issuer(server.served(server.own_authority))
+    server.assert_own_is_served()
     assert "all is well again" in server.run(after=25)
-    assert "Pebble" in _issuer(server.served())
-    assert (server.volume / "problem").read_text() == ""
+    assert names_of(server.verified()) == {NAME}
+    assert server.problem() == ""
 
 
 def test_an_authority_is_asked_for_less_than_it_allows_in_seven_days(
@@ -218,35 +212,35 @@ def test_an_account_is_bound_to_the_one_in_the_secret(
     make_pebble: Callable[..., Pebble],
     make_server: Callable[..., Server],
 ) -> None:
-    secrets = aws.client("secretsmanager")
-    binding = json.dumps({"kid": KID, "hmacKey": HMAC_KEY})
-    arn = secrets.create_secret(Name="binding", SecretString=binding)["ARN"]
-    pebble = make_pebble(external_account_binding=True)
-    server = make_server(pebble, ACME_BINDING_SECRET=arn, ACME_EMAIL="owner@example.com")
+    arn = secret(aws, json.dumps({"kid": KID, "hmacKey": HMAC_KEY}))
     calls = tmp_path / "calls"
     options = ("-f", "--seccomp-bpf", "-v", "-s", "100000", "-e", "trace=execve", "-o", str(calls))
-    server.run(under=(program("strace"), *options))
+    server = make_server(
+        make_pebble(external_account_binding=True),
+        under=(program("strace"), *options),
+        ACME_BINDING_SECRET=arn,
+        ACME_EMAIL="owner@example.com",
+    )
+    server.run()
     server.proxy.start()
-    assert "Pebble" in _issuer(server.served())
+    assert names_of(server.verified()) == {NAME}
 
     # Neither an argument nor a variable of a process, nor kept.
     assert re.search(r'execve\("[^"]*/certbot"', calls.read_text())
     assert HMAC_KEY not in calls.read_text()
-    assert not [it for it in server.volume.rglob("*") if HMAC_KEY in it.read_text()]
+    assert not [it for it in server.folder.rglob("*") if HMAC_KEY in it.read_text()]
 
 
 def test_a_binding_that_the_authority_does_not_know_leaves_the_own_certificate(
     aws: MotoServer, make_pebble: Callable[..., Pebble], make_server: Callable[..., Server]
 ) -> None:
-    binding = json.dumps({"kid": "another", "hmacKey": HMAC_KEY})
-    secrets = aws.client("secretsmanager")
-    arn = secrets.create_secret(Name="wrong-binding", SecretString=binding)["ARN"]
+    arn = secret(aws, json.dumps({"kid": "another", "hmacKey": HMAC_KEY}))
     server = make_server(make_pebble(external_account_binding=True), ACME_BINDING_SECRET=arn)
     said = server.run()
     assert "asked again" in said
     assert HMAC_KEY not in said
     server.proxy.start()
-    assert "Chroma" in _issuer(server.served(server.own_authority))
+    server.assert_own_is_served()
 
 
 def test_acm_s_endpoint_gives_a_certificate_without_a_challenge(
@@ -265,10 +259,9 @@ def test_acm_s_endpoint_gives_a_certificate_without_a_challenge(
     server.proxy.environment["AWS_ENDPOINT_URL_ROUTE_53"] = "http://127.0.0.1:9"
     server.run()
     server.proxy.start()
-    first = server.served()
-    assert "Pebble" in _issuer(first)
+    first = server.verified()
     server.run(after=50)
-    assert server.served() != first
+    assert server.verified() != first
 
     # The binding is for the account, which goes on without it.
     [(headers, body)] = acm.requests
@@ -288,10 +281,5 @@ def test_a_binding_that_acm_does_not_give_leaves_the_own_certificate(
     server.proxy.environment["ACM_ENDPOINT"] = acm.url
     assert "AccessDeniedException" in server.run()
     server.proxy.start()
-    assert "Chroma" in _issuer(server.served(server.own_authority))
+    server.assert_own_is_served()
     assert server.pebble.requests("newAccount") == 0
-
-
-def _issuer(certificate: x509.Certificate) -> str:
-    [name] = certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(name.value)
