@@ -283,3 +283,16 @@ def test_a_binding_that_acm_does_not_give_leaves_the_own_certificate(
     server.proxy.start()
     server.assert_own_is_served()
     assert server.pebble.requests("newAccount") == 0
+
+
+def test_an_authority_that_does_not_know_the_account_any_more_gets_another_one(
+    make_pebble: Callable[..., Pebble], make_server: Callable[..., Server]
+) -> None:
+    server = make_server(make_pebble(validity_seconds=3600))
+    server.run()
+    server.pebble.stop()
+    server.pebble.start()
+    assert "asked again in 1 minutes" in server.run(after=50)
+    server.run(after=55)
+    server.proxy.start()
+    assert names_of(server.verified()) == {NAME}
