@@ -32,20 +32,20 @@ def header(auth: str, credential: str, name: str = "Authorization") -> dict[str,
 
 
 @functools.cache
-def test_authority() -> trustme.CA:
+def proxy_authority() -> trustme.CA:
     """Issues what the proxys serve, where a test does not look at certificates themselves."""
     return trustme.CA()
 
 
 @functools.cache
 def certificate() -> bytes:
-    issued = test_authority().issue_cert("localhost", "127.0.0.1")
+    issued = proxy_authority().issue_cert("localhost", "127.0.0.1")
     return issued.private_key_and_cert_chain_pem.bytes()
 
 
 VERIFY = ssl.create_default_context()
 """Trusts what the proxys serve; made once, since it takes longer than a request."""
-test_authority().configure_trust(VERIFY)
+proxy_authority().configure_trust(VERIFY)
 
 
 class Proxy:
@@ -82,7 +82,7 @@ class Proxy:
         self.certificate = self.tls_folder / "server.pem"
         self.tls_folder.mkdir()
         self.certificate.write_bytes(certificate())
-        test_authority().cert_pem.write_to_path(str(self.ca))
+        proxy_authority().cert_pem.write_to_path(str(self.ca))
         self.credentials = folder / "credentials"
         self.admin_socket = folder / "admin.sock"
         self.too_large = folder / "too-large"

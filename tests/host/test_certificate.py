@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from tests.cloud.moto_server import MotoServer
 from tests.host.certificates import PARAMETER, Certificates, names_of, public_key, secret
 from tests.host.programs import program
-from tests.host.proxy import Proxy, test_authority
+from tests.host.proxy import Proxy, proxy_authority
 from tests.host.recorder import Recorder
 from tests.host.test_credential import Secret, run
 from tests.host.test_rotation import Load
@@ -267,7 +267,7 @@ def with_notes(issued: trustme.LeafCert) -> str:
     )
 
 
-INTERMEDIATE = test_authority().create_child_ca()
+INTERMEDIATE = proxy_authority().create_child_ca()
 FORMS = [pem, acm_export, kubernetes_secret, cert_manager, out_of_order, with_notes]
 
 
@@ -288,7 +288,7 @@ def test_a_certificate_of_ones_own_is_taken_in_every_usual_form(
 @pytest.fixture
 def given(certificates: Certificates, aws: MotoServer) -> Certificates:
     """An instance that serves a certificate of its owner's own."""
-    issued = test_authority().issue_cert("localhost")
+    issued = proxy_authority().issue_cert("localhost")
     certificates.proxy.settings["TLS_SECRET"] = secret(aws, pem(issued))
     done(certificates.update())
     certificates.proxy.start()
@@ -302,7 +302,7 @@ def put(given: Certificates, text: str) -> None:
 def test_a_new_certificate_in_the_secret_is_taken_up_without_a_restart(
     given: Certificates,
 ) -> None:
-    put(given, pem(test_authority().issue_cert("localhost", "new.example.com")))
+    put(given, pem(proxy_authority().issue_cert("localhost", "new.example.com")))
     updated = given.update()
     done(updated)
     assert "new.example.com" in updated.stdout
@@ -310,13 +310,13 @@ def test_a_new_certificate_in_the_secret_is_taken_up_without_a_restart(
 
 
 def other_key() -> str:
-    certificates, _ = parts(test_authority().issue_cert("localhost"))
-    return certificates + parts(test_authority().issue_cert("localhost"))[1]
+    certificates, _ = parts(proxy_authority().issue_cert("localhost"))
+    return certificates + parts(proxy_authority().issue_cert("localhost"))[1]
 
 
 def expired() -> str:
     yesterday = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
-    return pem(test_authority().issue_cert("localhost", not_after=yesterday))
+    return pem(proxy_authority().issue_cert("localhost", not_after=yesterday))
 
 
 def weak() -> str:
@@ -326,17 +326,17 @@ def weak() -> str:
 
 
 def two_keys() -> str:
-    issued = test_authority().issue_cert("localhost")
+    issued = proxy_authority().issue_cert("localhost")
     return pem(issued) + parts(issued)[1]
 
 
 def without_a_passphrase() -> str:
-    issued = test_authority().issue_cert("localhost")
+    issued = proxy_authority().issue_cert("localhost")
     return parts(issued)[0] + encrypted(issued, "a passphrase")
 
 
 def too_long() -> str:
-    authority = test_authority()
+    authority = proxy_authority()
     for _ in range(9):
         authority = authority.create_child_ca(key_type=trustme.KeyType.RSA)
     return pem(authority.issue_cert("localhost", key_type=trustme.KeyType.RSA))
@@ -344,8 +344,8 @@ def too_long() -> str:
 
 REFUSED = {
     "no pem": (lambda: "chroma", "0 certificates and 0 keys"),
-    "no key": (lambda: parts(test_authority().issue_cert("localhost"))[0], "and 0 keys"),
-    "no certificate": (lambda: parts(test_authority().issue_cert("x"))[1], "0 certificates"),
+    "no key": (lambda: parts(proxy_authority().issue_cert("localhost"))[0], "and 0 keys"),
+    "no certificate": (lambda: parts(proxy_authority().issue_cert("x"))[1], "0 certificates"),
     "two keys": (two_keys, "2 keys"),
     "another key": (other_key, "does not fit its key"),
     "expired": (expired, "it is valid from"),
@@ -353,7 +353,7 @@ REFUSED = {
     "a weak key": (weak, "the proxy does not take it"),
     "an encrypted key": (without_a_passphrase, "its key is encrypted"),
     "a very long chain": (too_long, "more than 12000"),
-    "a cut certificate": (lambda: pem(test_authority().issue_cert("x"))[:-900], "is needed"),
+    "a cut certificate": (lambda: pem(proxy_authority().issue_cert("x"))[:-900], "is needed"),
 }
 
 
@@ -398,15 +398,17 @@ def test_a_first_boot_fails_when_the_secret_holds_nothing_of_use(
 
 
 def test_a_certificate_that_has_expired_meanwhile_is_said(given: Certificates) -> None:
-    year = given.update(at="+5200d")
-    assert "has expired" in year.stderr
+    tomorrow = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
+    put(given, pem(proxy_authority().issue_cert("localhost", not_after=tomorrow)))
+    done(given.update())
+    assert "has expired" in given.update(at="+2d").stderr
     assert given.update().stderr == "certificate: all is well again\n"
 
 
 def test_a_running_proxy_that_missed_a_certificate_gets_it_with_the_next_run(
     given: Certificates,
 ) -> None:
-    put(given, pem(test_authority().issue_cert("localhost", "new.example.com")))
+    put(given, pem(proxy_authority().issue_cert("localhost", "new.example.com")))
     socket = given.proxy.environment["PROXY_ADMIN_SOCKET"]
     given.proxy.environment["PROXY_ADMIN_SOCKET"] += "-none"
     done(given.update())
@@ -421,7 +423,7 @@ def test_no_request_fails_while_certificates_are_swapped(given: Certificates) ->
     keys = set()
     with Load.on(given.proxy, tls=True) as load:
         while load.served < 10_000 or len(keys) < 5:
-            put(given, pem(test_authority().issue_cert("localhost", f"n{len(keys)}.example.com")))
+            put(given, pem(proxy_authority().issue_cert("localhost", f"n{len(keys)}.example.com")))
             done(given.update())
             keys.add(public_key(given.served()))
     assert load.failures == []
@@ -429,7 +431,7 @@ def test_no_request_fails_while_certificates_are_swapped(given: Certificates) ->
 
 
 def test_no_key_is_in_the_log_or_an_argument(given: Certificates) -> None:
-    key = parts(test_authority().issue_cert("localhost"))[1]
+    key = parts(proxy_authority().issue_cert("localhost"))[1]
     put(given, key)
     refused = given.update()
     line = key.splitlines()[1]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.programs import HOST, program
+from tests.host.proxy import certificate
 
 SCRIPTS = [
     path
@@ -24,11 +25,14 @@ def check(
 ) -> subprocess.CompletedProcess[str]:
     credentials = tmp_path / "credentials"
     credentials.write_text("0" * 64 + "\n")
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(certificate())
     return subprocess.run(
         [haproxy, "-c", "-f", str(HOST / "proxy.cfg")],
         env={
             "PROXY_CREDENTIALS": str(credentials),
             "PROXY_TOO_LARGE": os.devnull,
+            "PROXY_CERTIFICATE": str(pem),
             "PATH": os.environ["PATH"],
         }
         | settings,
@@ -45,9 +49,10 @@ def test_shellcheck_finds_nothing(script: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("auth", "token_header", "cors"),
+    ("tls", "auth", "token_header", "cors"),
     list(
         itertools.product(
+            ["optional", "required", "off"],
             ["token", "basic", "none"],
             ["Authorization", "X-Chroma-Token"],
             ["", "*", "https://a.example", "https://a.example http://localhost:3000"],
@@ -55,9 +60,10 @@ def test_shellcheck_finds_nothing(script: Path) -> None:
     ),
 )
 def test_haproxy_takes_the_configuration_in_every_mode(
-    haproxy_program: str, tmp_path: Path, auth: str, token_header: str, cors: str
+    haproxy_program: str, tmp_path: Path, tls: str, auth: str, token_header: str, cors: str
 ) -> None:
     settings = {"AUTH": auth, "AUTH_TOKEN_HEADER": token_header, "CORS_ALLOW_ORIGINS": cors}
+    settings["TLS"] = tls
     checked = check(haproxy_program, settings, tmp_path)
     assert checked.returncode == 0, checked.stderr
     assert "WARNING" not in checked.stderr
