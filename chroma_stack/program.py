@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 FILES = (
     "boot",
+    "certificate",
+    "chroma-certificate.service",
+    "chroma-certificate.timer",
     "chroma-checkpoint.service",
     "chroma-checkpoint.timer",
     "chroma-credential.service",

@@ -101,7 +101,7 @@ class Boot:
             "swapon",
         ):
             self._stand_in(name, RECORDED)
-        for name in ("credential", "otel.py", "self-test"):
+        for name in ("certificate", "credential", "otel.py", "self-test"):
             self._program(name, '#!/bin/bash\necho "${0##*/}" >>"$CALLS"\n')
         (self.answers / "docker-image").write_text(f"{IMAGE_ID} 1000\n")
         (self.answers / "systemctl-show").write_text("0\n")

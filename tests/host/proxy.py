@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import grp
 import hashlib
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import trustme
 
 from tests.host import programs
 from tests.host.programs import HOST, free_port, wait_until
@@ -31,6 +33,18 @@ def header(auth: str, credential: str, name: str = "Authorization") -> dict[str,
     return {name: f"Bearer {credential}" if name == "Authorization" else credential}
 
 
+@functools.cache
+def test_authority() -> trustme.CA:
+    """Issues what the proxys serve, where a test does not look at certificates themselves."""
+    return trustme.CA()
+
+
+@functools.cache
+def certificate() -> bytes:
+    issued = test_authority().issue_cert("localhost", "127.0.0.1")
+    return issued.private_key_and_cert_chain_pem.bytes()
+
+
 class Proxy:
     """An auth proxy of its own for a test.
 
@@ -46,6 +60,7 @@ class Proxy:
         token_header: str = "Authorization",
         credential: str | None = None,
         cors: str = "",
+        tls: str = "optional",
         program: str = "",
     ) -> None:
         self.folder = folder
@@ -55,6 +70,14 @@ class Proxy:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.address}"
+        self.https_url = f"https://localhost:{self.port}"
+        self.tls = tls
+        self.ca = folder / "ca.pem"
+        self.tls_folder = folder / "tls"
+        self.certificate = self.tls_folder / "server.pem"
+        self.tls_folder.mkdir()
+        self.certificate.write_bytes(certificate())
+        test_authority().cert_pem.write_to_path(str(self.ca))
         self.credentials = folder / "credentials"
         self.admin_socket = folder / "admin.sock"
         self.too_large = folder / "too-large"
@@ -65,12 +88,19 @@ class Proxy:
             "AUTH_SECRET": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:chroma-AbCdEf",
             "REGION": "eu-west-1",
             "CORS_ALLOW_ORIGINS": cors,
+            "TLS": tls,
+            "TLS_NAMES": "localhost",
         }
         self.environment = {
             "PATH": os.environ["PATH"],
             "SETTINGS": str(folder / "settings"),
             "PROXY_BIND": self.address,
-            "PROXY_URL": self.url,
+            "PROXY_ADDRESS": self.address,
+            "PROXY_TLS_SOCKET": str(folder / "tls.sock"),
+            "PROXY_CERTIFICATE": str(self.certificate),
+            "TLS_FOLDER": str(self.tls_folder),
+            "CA_PUBLISHED": str(folder / "ca-published"),
+            "HAPROXY": self.program,
             "PROXY_CREDENTIALS": str(self.credentials),
             "PROXY_ADMIN_SOCKET": str(self.admin_socket),
             "PROXY_TOO_LARGE": str(self.too_large),

@@ -227,7 +227,8 @@ def test_a_pipe_on_the_volume_does_not_hold_the_boot(boot: Boot) -> None:
 
 def test_what_root_keeps_on_the_volume_is_roots_alone(boot: Boot) -> None:
     boot.run('chown() { echo chown "$@" >>"$CALLS"; }; answers() { :; }\nmain')
-    root = f"chown root:root {boot.mount} {boot.mount}/images {boot.mount}/log"
+    folders = " ".join(f"{boot.mount}/{name}" for name in ("images", "log", "tls"))
+    root = f"chown root:root {boot.mount} {folders}"
     assert root in boot.called("^chown")
     assert (boot.mount / "images").stat().st_mode & 0o777 == 0o700
     assert (boot.mount / "log").stat().st_mode & 0o777 == 0o700
