@@ -35,7 +35,6 @@ from tests.host.proxy import Proxy
 HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "tls.md").read_text()
 TOKEN = "test-token"
-NOT_TLS = {"ssl": False, "provider": True}
 
 Start = Callable[..., Proxy]
 
@@ -116,23 +115,43 @@ def environment(**variables: object) -> dict[str, str]:
     return kept | {name: str(value) for name, value in variables.items()}
 
 
-def python_says(
-    version: str, proxy: Proxy, *ways: dict[str, Any], **variables: object
-) -> list[dict[str, str]]:
-    """What came of each way to call: what a Python client `shown`, and its first `cause`."""
-    command = [str(python_with_chroma(version)), str(HERE / "clients" / "tls_client.py")]
-    job = {"host": "127.0.0.1", "port": proxy.port, "token": TOKEN, "ways": ways}
-    said = subprocess.run(
-        command,
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        cwd=proxy.folder,
-        env=environment(**variables),
-        timeout=120,
-    )
-    assert said.returncode == 0, said.stderr
-    return list(json.loads(said.stdout))
+class Python:
+    """A running client. It takes a second to import its library."""
+
+    def __init__(self, version: str, folder: Path) -> None:
+        self._errors = folder / "errors"
+        with self._errors.open("w") as errors:
+            self._process = subprocess.Popen(
+                [str(python_with_chroma(version)), str(HERE / "clients" / "tls_client.py")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=folder,
+                env=environment(),
+            )
+
+    def says(self, proxy: Proxy, *ways: dict[str, Any]) -> list[Any]:
+        """What came of each way to call: what the client `shown`, and its first `cause`."""
+        assert self._process.stdin
+        assert self._process.stdout
+        job = {"host": "127.0.0.1", "port": proxy.port, "token": TOKEN, "ways": ways}
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, self._errors.read_text()
+        return list(json.loads(line))
+
+    def close(self) -> None:
+        self._process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def pythons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Python]]:
+    running = {it: Python(it, tmp_path_factory.mktemp("python")) for it in VERSIONS}
+    yield running
+    for python in running.values():
+        python.close()
 
 
 def node_says(proxy: Proxy, *, ssl: bool = True, **variables: object) -> str:
@@ -179,72 +198,87 @@ def curl_says(proxy: Proxy, *options: str) -> str:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_python_client_is_served_with_the_file_of_the_authority(
-    proxys: dict[str, Proxy], version: str
+    pythons: dict[str, Python], proxys: dict[str, Proxy], version: str
 ) -> None:
     verify = {"verify": str(proxys[version].ca)}
     ways = [{**verify, "provider": True}, {**verify, "async": True}]
-    assert python_says(version, proxys[version], *ways) == [{"shown": "served"}] * 2
+    assert pythons[version].says(proxys[version], *ways) == [{"shown": "served"}] * 2
     assert {line["tls"] for line in proxys[version].log_lines()} == {"TLSv1.3"}
 
 
 def test_with_that_file_the_client_0_6_3_drops_the_headers_it_was_given(
+    pythons: dict[str, Python],
     proxys: dict[str, Proxy],
 ) -> None:
-    [old] = python_says(LAST_PYTHON, proxys[LAST_PYTHON], {"verify": str(proxys[LAST_PYTHON].ca)})
+    [old] = pythons[LAST_PYTHON].says(proxys[LAST_PYTHON], {"verify": str(proxys[LAST_PYTHON].ca)})
     assert old["shown"].startswith("AuthorizationError: Unauthorized: ")
-    [new] = python_says(CURRENT, proxys[CURRENT], {"verify": str(proxys[CURRENT].ca)})
+    [new] = pythons[CURRENT].says(proxys[CURRENT], {"verify": str(proxys[CURRENT].ca)})
     assert new["shown"] == "served"
-    [old] = python_says(LAST_PYTHON, proxys[LAST_PYTHON], {}, SSL_CERT_FILE=proxys[LAST_PYTHON].ca)
+    way = {"environment": {"SSL_CERT_FILE": str(proxys[LAST_PYTHON].ca)}}
+    [old] = pythons[LAST_PYTHON].says(proxys[LAST_PYTHON], way)
     assert old["shown"] == "served"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_python_clients_trust_the_file_that_their_environment_names(
-    proxys: dict[str, Proxy], authorities: Authorities, version: str
+    pythons: dict[str, Python], proxys: dict[str, Proxy], authorities: Authorities, version: str
 ) -> None:
-    proxy, ways = proxys[version], [{"provider": True}, {"async": True}]
-    told = {"async": True, "verify": True}
-    served = [{"shown": "served"}] * 2
-    assert python_says(version, proxy, *ways, CHROMA_SERVER_SSL_VERIFY=proxy.ca) == served
-    wrong = python_says(version, proxy, *ways, CHROMA_SERVER_SSL_VERIFY=authorities.wrong)
-    assert ["CERTIFICATE_VERIFY_FAILED" in it["cause"] for it in wrong] == [True, True]
-    assert python_says(version, proxy, ways[0], told, SSL_CERT_FILE=proxy.ca) == served
-    ignored = python_says(version, proxy, ways[0], told, REQUESTS_CA_BUNDLE=proxy.ca)
-    assert ["CERTIFICATE_VERIFY_FAILED" in it["cause"] for it in ignored] == [True, True]
+    ca = str(proxys[version].ca)
+    synchronous = {"provider": True}
+    untold, told = {"async": True}, {"async": True, "verify": True}
+    right, wrong, httpx, requests = (
+        {"environment": {"CHROMA_SERVER_SSL_VERIFY": ca}},
+        {"environment": {"CHROMA_SERVER_SSL_VERIFY": authorities.wrong}},
+        {"environment": {"SSL_CERT_FILE": ca}},
+        {"environment": {"REQUESTS_CA_BUNDLE": ca}},
+    )
+    ways = [synchronous | right, untold | right, synchronous | httpx, told | httpx]
+    ways += [synchronous | wrong, untold | wrong, synchronous | requests, told | requests]
+    said = pythons[version].says(proxys[version], *ways)
+    assert said[:4] == [{"shown": "served"}] * 4
+    assert ["CERTIFICATE_VERIFY_FAILED" in it["cause"] for it in said[4:]] == [True] * 4
 
 
 def test_true_in_the_environment_is_the_name_of_a_file_for_the_client_1_5_9(
-    proxys: dict[str, Proxy],
+    pythons: dict[str, Python], proxys: dict[str, Proxy]
 ) -> None:
-    variables = {"CHROMA_SERVER_SSL_VERIFY": "True"}
-    new = python_says(CURRENT, proxys[CURRENT], {"provider": True}, **variables)
-    assert new[0]["shown"].startswith("FileNotFoundError")
-    variables["SSL_CERT_FILE"] = str(proxys[LAST_PYTHON].ca)
-    old = python_says(LAST_PYTHON, proxys[LAST_PYTHON], {"provider": True}, **variables)
-    assert old[0]["shown"] == "served"
+    variables = {
+        "CHROMA_SERVER_SSL_VERIFY": "True",
+        "SSL_CERT_FILE": str(proxys[CURRENT].ca),
+    }
+    way = {"provider": True, "environment": variables}
+    [new] = pythons[CURRENT].says(proxys[CURRENT], way)
+    assert new["shown"].startswith("FileNotFoundError")
+    [old] = pythons[LAST_PYTHON].says(proxys[LAST_PYTHON], way)
+    assert old["shown"] == "served"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_asynchronous_client_verifies_nothing_unless_it_is_told_to(
-    proxys: dict[str, Proxy], authorities: Authorities, version: str
+    pythons: dict[str, Python],
+    proxys: dict[str, Proxy],
+    authorities: Authorities,
+    version: str,
 ) -> None:
-    ways = [{"async": True}, {"async": True, "verify": True}]
-    ways.append({"async": True, "verify": authorities.wrong})
-    untold, told, wrong = python_says(
-        version, proxys[version], *ways, SSL_CERT_FILE=authorities.wrong
-    )
+    wrong_file = {"SSL_CERT_FILE": authorities.wrong}
+    ways = [
+        {"async": True, "environment": wrong_file},
+        {"async": True, "environment": wrong_file, "verify": True},
+        {"async": True, "verify": authorities.wrong},
+    ]
+    untold, *told = pythons[version].says(proxys[version], *ways)
     assert untold["shown"] == "served"
-    for refused in (told, wrong):
+    for refused in told:
         assert refused["shown"].startswith("ConnectError: [SSL: CERTIFICATE_VERIFY_FAILED] ")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_asynchronous_clients_of_one_loop_verify_what_the_first_one_does(
-    proxys: dict[str, Proxy], authorities: Authorities, version: str
+    pythons: dict[str, Python], proxys: dict[str, Proxy], authorities: Authorities, version: str
 ) -> None:
     untold, wrong = {}, {"verify": authorities.wrong}
-    [first, second] = python_says(
-        version, proxys[version], {"one_loop": [untold, wrong]}, {"one_loop": [wrong, untold]}
+    [first, second] = pythons[version].says(
+        proxys[version], {"one_loop": [untold, wrong]}, {"one_loop": [wrong, untold]}
     )
     assert [it["shown"] for it in first] == ["served", "served"]
     assert ["CERTIFICATE_VERIFY_FAILED" in it["shown"] for it in second] == [True, True]
@@ -252,25 +286,26 @@ def test_asynchronous_clients_of_one_loop_verify_what_the_first_one_does(
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_asynchronous_client_takes_the_credential_from_its_headers_only(
-    proxys: dict[str, Proxy], version: str
+    pythons: dict[str, Python], proxys: dict[str, Proxy], version: str
 ) -> None:
     verify = {"async": True, "verify": str(proxys[version].ca)}
-    headers, provider = python_says(version, proxys[version], verify, {**verify, "provider": True})
+    headers, provider = pythons[version].says(proxys[version], verify, {**verify, "provider": True})
     assert headers["shown"] == "served"
     assert provider["shown"].startswith("AuthorizationError: Unauthorized: ")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_python_clients_take_an_address_that_begins_with_https(
-    proxys: dict[str, Proxy], version: str
+    pythons: dict[str, Python], proxys: dict[str, Proxy], version: str
 ) -> None:
     proxy = proxys[version]
     way = {"host": proxy.https_url, "ssl": False, "verify": str(proxy.ca)}
     ways = [{**way, "provider": True}, {**way, "async": True}]
-    assert python_says(version, proxy, *ways) == [{"shown": "served"}] * 2
+    assert pythons[version].says(proxy, *ways) == [{"shown": "served"}] * 2
 
 
-def refusals(authorities: Authorities, start: Start) -> dict[str, tuple[Proxy, str]]:
+@pytest.fixture(scope="module")
+def refused(authorities: Authorities, start: Start) -> dict[str, tuple[Proxy, str]]:
     """For each cause a proxy, and the file that the client is to verify it with."""
     right = start()
     return {
@@ -283,43 +318,37 @@ def refusals(authorities: Authorities, start: Start) -> dict[str, tuple[Proxy, s
     }
 
 
-@pytest.fixture(scope="module")
-def refused(authorities: Authorities, start: Start) -> dict[str, tuple[Proxy, str]]:
-    return refusals(authorities, start)
-
-
-CANNOT_CONNECT = "ValueError: Could not connect to a Chroma server. Are you sure it is running?"
-
-
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize(
-    ("cause", "says"),
-    [
-        ("the authority is not known", "unable to get local issuer certificate"),
-        ("the name is another", "certificate is not valid for '127.0.0.1'"),
-        ("it has expired", "certificate has expired"),
-        ("there is no TLS", "WRONG_VERSION_NUMBER"),
-    ],
-)
 def test_what_python_says_of_a_certificate_is_further_up_in_the_traceback(
-    refused: dict[str, tuple[Proxy, str]], version: str, cause: str, says: str
+    pythons: dict[str, Python], refused: dict[str, tuple[Proxy, str]], version: str
 ) -> None:
-    proxy, verify = refused[cause]
-    ways = [{"verify": verify, "provider": True}, {"verify": verify, "async": True}]
-    synchronous, asynchronous = python_says(version, proxy, *ways)
-    assert synchronous["shown"] == CANNOT_CONNECT
-    assert says in synchronous["cause"]
-    assert says in asynchronous["shown"]
-    assert asynchronous["shown"].startswith("ConnectError")
+    causes = {
+        "the authority is not known": "unable to get local issuer certificate",
+        "the name is another": "certificate is not valid for '127.0.0.1'",
+        "it has expired": "certificate has expired",
+        "there is no TLS": "WRONG_VERSION_NUMBER",
+    }
+    ways: list[dict[str, Any]] = []
+    for proxy, verify in (refused[cause] for cause in causes):
+        way = {"port": proxy.port, "verify": verify}
+        ways += [{**way, "provider": True}, {**way, "async": True}]
+    said = pythons[version].says(proxy, *ways)
+    for cause, synchronous, asynchronous in zip(causes, said[::2], said[1::2], strict=True):
+        assert synchronous["shown"] == (
+            "ValueError: Could not connect to a Chroma server. Are you sure it is running?"
+        )
+        assert causes[cause] in synchronous["cause"]
+        assert causes[cause] in asynchronous["shown"]
+        assert asynchronous["shown"].startswith("ConnectError: ")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_python_says_when_there_is_nothing_to_verify_with(
-    refused: dict[str, tuple[Proxy, str]], version: str
+    pythons: dict[str, Python], refused: dict[str, tuple[Proxy, str]], version: str
 ) -> None:
     proxy, missing = refused["the file is missing"]
     _, no_pem = refused["the file is no PEM"]
-    found = python_says(version, proxy, {"verify": missing}, {"verify": no_pem})
+    found = pythons[version].says(proxy, {"verify": missing}, {"verify": no_pem})
     assert found[0]["shown"].startswith("FileNotFoundError")
     assert "NO_CERTIFICATE_OR_CRL_FOUND" in found[1]["shown"]
 
@@ -370,13 +399,15 @@ def test_the_javascript_client_is_served_with_the_file_of_the_authority(
     assert what_node_finds(proxy, NODE_EXTRA_CA_CERTS=proxy.ca) == "trusted"
 
 
-def test_plain_clients_are_told_that_tls_is_required(start: Start) -> None:
+def test_plain_clients_are_told_that_tls_is_required(
+    pythons: dict[str, Python], start: Start
+) -> None:
     sentence = "This Chroma server takes TLS only"
     for version in VERSIONS:
         proxy = start(version, tls="required")
         verify = {"verify": str(proxy.ca), "provider": True}
-        plain, plain_async, served = python_says(
-            version, proxy, NOT_TLS, {"ssl": False, "async": True}, verify
+        plain, plain_async, served = pythons[version].says(
+            proxy, {"ssl": False, "provider": True}, {"ssl": False, "async": True}, verify
         )
         assert sentence in plain["shown"]
         assert sentence in plain_async["shown"]
