@@ -50,7 +50,7 @@ def start(
         folder = tmp_path_factory.mktemp("proxy")
         address = chroma_servers[version].address
         release = haproxy(AMAZON_LINUX)
-        proxys.append(Proxy(folder, address, credential=TOKEN, program=release, **options))  # type: ignore[arg-type]
+        proxys.append(Proxy(folder, address, credential=TOKEN, program=release, **options))
         if certificate:
             shutil.copy(certificate, proxys[-1].certificate)
         return proxys[-1].start()
@@ -276,7 +276,8 @@ def test_the_asynchronous_client_verifies_nothing_unless_it_is_told_to(
 def test_asynchronous_clients_of_one_loop_verify_what_the_first_one_does(
     pythons: dict[str, Python], proxys: dict[str, Proxy], authorities: Authorities, version: str
 ) -> None:
-    untold, wrong = {}, {"verify": authorities.wrong}
+    untold: dict[str, Any] = {}
+    wrong = {"verify": authorities.wrong}
     [first, second] = pythons[version].says(
         proxys[version], {"one_loop": [untold, wrong]}, {"one_loop": [wrong, untold]}
     )
@@ -433,7 +434,7 @@ def test_openssl_verifies_what_is_served(
 def snippet(heading: str, language: str, number: int = 0) -> str:
     """A block of code of the page, after its heading."""
     section = PAGE.partition(f"\n{heading}\n")[2].partition("\n#")[0]
-    blocks = re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", section)
+    blocks: list[tuple[str, str]] = re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", section)
     return [code for found, code in blocks if found == language][number]
 
 
