@@ -42,6 +42,20 @@ def recorder() -> Iterator[Recorder]:
     recorder.close()
 
 
+WAYS = {
+    "plain": (AMAZON_LINUX, False),
+    "tls": (AMAZON_LINUX, True),
+    "installed": (INSTALLED, False),
+}
+"""How clients reach the proxy: the release of HAProxy, and whether over TLS."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module whose tests are to run in more ways than in plain names them in `WAYS`."""
+    if "way" in metafunc.fixturenames:
+        metafunc.parametrize("way", getattr(metafunc.module, "WAYS", ["plain"]), scope="session")
+
+
 @pytest.fixture(scope="session", params=[INSTALLED, AMAZON_LINUX])
 def haproxy_program(request: pytest.FixtureRequest) -> str:
     """The path of each release of HAProxy in turn."""
@@ -50,14 +64,16 @@ def haproxy_program(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def make_proxy(
-    tmp_path_factory: pytest.TempPathFactory, haproxy_program: str
+    tmp_path_factory: pytest.TempPathFactory, way: str
 ) -> Iterator[Callable[..., Proxy]]:
     """A function like `Proxy` whose proxys are closed at the end of the module."""
     proxys: list[Proxy] = []
+    release, over_tls = WAYS[way]
 
     def make(chroma: str, **options: str) -> Proxy:
         folder: Path = tmp_path_factory.mktemp("proxy")
-        proxys.append(Proxy(folder, chroma, program=haproxy_program, **options))  # type: ignore[arg-type]
+        options = {"program": haproxy(release), "over_tls": over_tls, **options}
+        proxys.append(Proxy(folder, chroma, **options))  # type: ignore[arg-type]
         return proxys[-1]
 
     yield make

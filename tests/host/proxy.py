@@ -21,8 +21,6 @@ from tests.host.programs import HOST, free_port, wait_until
 
 TOKEN = "a-Token_with$(punctuation)`'\"\\;,:|&<>{}[]?*~^%!@#+=./"
 """As Chroma's own check allowed it: every kind of punctuation."""
-UNUSED = ssl.create_default_context()
-"""Made once: it takes longer than a request."""
 BASIC = "a-user:p@ss:word'\"\\$(x)"
 
 
@@ -45,6 +43,11 @@ def certificate() -> bytes:
     return issued.private_key_and_cert_chain_pem.bytes()
 
 
+VERIFY = ssl.create_default_context()
+"""Trusts what the proxys serve; made once, since it takes longer than a request."""
+test_authority().configure_trust(VERIFY)
+
+
 class Proxy:
     """An auth proxy of its own for a test.
 
@@ -61,6 +64,7 @@ class Proxy:
         credential: str | None = None,
         cors: str = "",
         tls: str = "optional",
+        over_tls: bool = False,
         program: str = "",
     ) -> None:
         self.folder = folder
@@ -69,7 +73,8 @@ class Proxy:
         self.credential = credential or (BASIC if auth == "basic" else TOKEN)
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
-        self.url = f"http://{self.address}"
+        self.over_tls = over_tls
+        self.url = f"{'https' if over_tls else 'http'}://{self.address}"
         self.https_url = f"https://localhost:{self.port}"
         self.tls = tls
         self.ca = folder / "ca.pem"
@@ -150,7 +155,7 @@ class Proxy:
             self.haproxy = None
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
-        return httpx.get(self.url + path, headers=headers, timeout=30, verify=UNUSED)
+        return httpx.get(self.url + path, headers=headers, timeout=30, verify=VERIFY)
 
     def log_lines(self) -> list[dict[str, Any]]:
         """The access log so far."""

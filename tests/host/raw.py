@@ -5,11 +5,22 @@ from __future__ import annotations
 import contextlib
 import socket
 
-from tests.host.proxy import Proxy
+from tests.host.proxy import VERIFY, Proxy
 
 
 def connect(proxy: Proxy, source: str = "127.0.0.1") -> socket.socket:
-    return socket.create_connection(("127.0.0.1", proxy.port), 10, (source, 0))
+    """A connection as the test's way says: plain, or TLS."""
+    connection = socket.create_connection(("127.0.0.1", proxy.port), 10, (source, 0))
+    return (
+        VERIFY.wrap_socket(connection, server_hostname="localhost")
+        if proxy.over_tls
+        else connection
+    )
+
+
+def end_sending(connection: socket.socket) -> None:
+    # An SSLSocket's own method would end its reading, too.
+    socket.socket.shutdown(connection, socket.SHUT_WR)
 
 
 def exchange(proxy: Proxy, *parts: bytes, half_close: bool = True, timeout: float = 10) -> bytes:
@@ -22,7 +33,7 @@ def exchange(proxy: Proxy, *parts: bytes, half_close: bool = True, timeout: floa
         for part in parts:
             connection.sendall(part)
         if half_close:
-            connection.shutdown(socket.SHUT_WR)
+            end_sending(connection)
         connection.settimeout(timeout)
         while data := connection.recv(65536):
             answer += data

@@ -203,7 +203,9 @@ def test_an_image_that_is_not_there_is_named_at_once(boot: Boot, error: str) -> 
     assert len(boot.called("^docker pull")) == 1
 
 
-@pytest.mark.parametrize("name", ["version", "tmp", "images", "log", "data", "log/x", "images/x"])
+@pytest.mark.parametrize(
+    "name", ["version", "tmp", "images", "log", "data", "tls", "log/x", "images/x", "tls/x"]
+)
 def test_a_link_on_the_volume_is_refused_and_not_followed(boot: Boot, name: str) -> None:
     target = boot.root / "target"
     target.mkdir()
@@ -622,3 +624,41 @@ def test_an_instance_on_which_swap_cannot_be_used_serves_without(boot: Boot) -> 
     assert "swapfile" not in (boot.root / "fstab").read_text()
     assert not (boot.root / "swapfile").exists()
     assert boot.signals == [f"SUCCESS {INSTANCE}"]
+
+
+def test_the_certificate_is_there_before_the_proxy_and_looked_after_from_then_on(
+    boot: Boot,
+) -> None:
+    boot.settings["TLS"] = "optional"
+    boot.run()
+    [started] = boot.called("^systemctl enable --now")
+    assert "chroma-certificate.timer" in started
+    calls = boot.called("^(certificate|systemctl enable --now)")
+    assert calls == ["certificate", started]
+
+
+def test_without_tls_there_is_no_certificate(boot: Boot) -> None:
+    boot.settings["TLS"] = "off"
+    boot.run()
+    assert boot.called("^certificate|chroma-certificate.timer") == []
+
+
+def test_a_certificate_in_a_secret_that_is_of_no_use_fails_the_boot(boot: Boot) -> None:
+    boot.settings["TLS"] = "required"
+    sentence = "the certificate in the secret is not used: its certificate does not fit its key"
+    boot.replaces("certificate", f"#!/bin/bash\necho '{sentence}' >&2; exit 1\n")
+    said = boot.run()
+    assert boot.failure == "no usable certificate"
+    assert sentence in said
+
+
+def test_an_authority_that_does_not_answer_fails_no_boot(boot: Boot) -> None:
+    boot.settings |= {"TLS": "optional", "ACME_DIRECTORY": "https://acme.example.com/directory"}
+    boot.replaces(
+        "certificate",
+        f"#!/bin/bash\nmkdir -p {boot.mount}/tls; echo 'no answer' >{boot.mount}/tls/problem\n",
+    )
+    said = boot.run()
+    assert boot.called("python3-certbot-dns-route53")
+    assert boot.signals[-1].startswith("SUCCESS")
+    assert "certificate: no answer" in said

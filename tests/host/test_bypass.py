@@ -6,7 +6,13 @@ away what they hold, and a recorder, which must receive nothing but health check
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
+import subprocess
+import time
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
@@ -15,9 +21,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.host.chroma_servers import VERSIONS, ChromaServer
-from tests.host.proxy import Proxy
+from tests.host.haproxys import AMAZON_LINUX, haproxy
+from tests.host.programs import program
+from tests.host.proxy import TOKEN, VERIFY, Proxy
 from tests.host.raw import exchange, statuses
 from tests.host.recorder import Recorder
+
+WAYS = ["plain", "tls", "installed"]
 
 OPEN = {
     b"/api/v1/heartbeat",
@@ -325,3 +335,152 @@ def test_no_generated_credential_is_accepted(
     request = get("/api/v2/tenants/default_tenant").replace(b"Host: ", line + b"Host: ")
     attempt(proxy, recorder, request)
     assert recorder.raw == b""
+
+
+def hello(server_name: str = "localhost") -> bytes:
+    """The first bytes of a client that speaks TLS."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = VERIFY.wrap_bio(incoming, outgoing, server_hostname=server_name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+RECORD = b"\x16\x03\x01"
+SWITCHING = {
+    "a hello, then plain": hello() + INSIDE,
+    "a hello in plain": get("/api/v2/heartbeat", "Connection: keep-alive") + hello(),
+    "plain, then a hello": INSIDE + hello(),
+    "the first byte, then plain": RECORD[:1] + INSIDE,
+    "a record around plain": RECORD + len(INSIDE).to_bytes(2, "big") + INSIDE,
+    "a hello that says it is longer": hello()[:40] + INSIDE,
+    "a hello of an old release": b"\x80\x2e\x01\x03\x01" + INSIDE,
+    "an empty record, then plain": RECORD + b"\0\0" + INSIDE,
+    "an alert": b"\x15\x03\x01\x00\x02\x01\x00" + INSIDE,
+    "a proxy's preface, version 2": b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"
+    + b"\x7f\0\0\1" * 3
+    + INSIDE,
+    "a hello behind a proxy's preface": b"PROXY TCP4 127.0.0.9 127.0.0.1 1 8000\r\n" + hello(),
+    "two hellos": hello() * 2 + INSIDE,
+}
+
+
+@pytest.mark.parametrize("attempt", SWITCHING.values(), ids=SWITCHING)
+def test_nothing_slips_through_between_plain_and_tls(
+    proxy: Proxy, recorder: Recorder, attempt: bytes
+) -> None:
+    recorder.forget()
+    answer = exchange(proxy, attempt)
+    only_health_checks(recorder)
+    assert b"default_database" not in recorder.raw
+    assert len(recorder.requests) == statuses(answer).count(200)
+    assert proxy.get(COLLECTIONS, proxy.right).status_code == 200
+
+
+@RARELY_SLOW
+@given(noise=st.binary(max_size=300), at=st.integers(0, 300), behind=st.booleans())
+def test_no_noise_in_a_hello_lets_anything_through(
+    proxy: Proxy, recorder: Recorder, noise: bytes, at: int, behind: bool
+) -> None:
+    first = hello()
+    attempt(proxy, recorder, first[:at] + noise + first[at:] + (INSIDE if behind else b""))
+
+
+@pytest.fixture(scope="module")
+def required(recorder: Recorder, make_proxy: Callable[..., Proxy]) -> Proxy:
+    """A proxy that takes TLS only, and is asked in plain."""
+    proxy = make_proxy(recorder.address, tls="required", over_tls=False).start()
+    # Of an address that is not known yet the proxy takes fewer connections.
+    known = httpx.get(proxy.https_url + COLLECTIONS, headers=proxy.right, verify=VERIFY)
+    assert known.status_code == 200
+    return proxy
+
+
+PLAIN = {
+    **ATTEMPTS,
+    **SWITCHING,
+    "the right credential": INSIDE.replace(
+        b"Host", b"Authorization: Bearer %b\r\nHost" % TOKEN.encode(), 1
+    ),
+    "a health check": get("/api/v2/heartbeat"),
+    "a browser's question": get(
+        COLLECTIONS, "Origin: x", "Access-Control-Request-Method: POST", method="OPTIONS"
+    ),
+}
+
+
+@pytest.mark.parametrize("attempt", PLAIN.values(), ids=PLAIN)
+def test_where_tls_is_required_nothing_passes_in_plain(
+    required: Proxy, recorder: Recorder, attempt: bytes
+) -> None:
+    recorder.forget()
+    answer = exchange(required, attempt)
+    assert recorder.raw == b""
+    assert set(statuses(answer)) <= {400, 408, 426}
+
+
+def test_a_refusal_of_plain_says_what_to_do(required: Proxy, recorder: Recorder) -> None:
+    for headers in ({}, required.right, required.wrong):
+        answer = required.get(COLLECTIONS, headers)
+        assert answer.status_code == 426
+        assert answer.json()["error"] == "UpgradeRequiredError"
+        assert "https" in answer.json()["message"]
+        assert answer.headers["upgrade"] == "TLS/1.2, HTTP/1.1"
+    secure = httpx.get(required.https_url + COLLECTIONS, headers=required.right, verify=VERIFY)
+    assert secure.status_code == 200
+
+
+def test_wrong_credentials_in_plain_are_no_guesses_where_tls_is_required(required: Proxy) -> None:
+    for _ in range(30):
+        assert required.get(COLLECTIONS, required.wrong).status_code == 426
+    secure = httpx.get(required.https_url + COLLECTIONS, headers=required.wrong, verify=VERIFY)
+    assert secure.status_code == 401
+
+
+@pytest.mark.parametrize("name", ["", "chroma.example.org", "x" * 250, "127.0.0.1", "a..b", "*"])
+def test_whatever_name_a_client_asks_for_the_credential_is_needed(
+    proxy: Proxy, recorder: Recorder, name: str
+) -> None:
+    recorder.forget()
+    command = [program("openssl"), "s_client", "-quiet", "-connect", proxy.address]
+    command += ["-servername", name] if name else ["-noservername"]
+    answer = subprocess.run(command, input=INSIDE, capture_output=True, timeout=60).stdout
+    assert set(statuses(answer)) <= {401}
+    assert recorder.raw == b""
+
+
+def test_no_early_data_is_taken(proxy: Proxy, recorder: Recorder, tmp_path: Path) -> None:
+    """0-RTT could be played back."""
+    session, data = tmp_path / "session", tmp_path / "data"
+    data.write_bytes(INSIDE)
+    command = [program("openssl"), "s_client", "-quiet", "-connect", proxy.address, "-tls1_3"]
+    kept = subprocess.run(
+        [*command, "-sess_out", session],
+        input=get("/api/v2/heartbeat"),
+        capture_output=True,
+        timeout=60,
+    )
+    assert statuses(kept.stdout) == [200]
+    recorder.forget()
+    early = [*command[:2], *command[3:], "-sess_in", str(session), "-early_data", str(data)]
+    answer = subprocess.run(early, input=b"", capture_output=True, timeout=60)
+    assert b"Early data was accepted" not in answer.stdout
+    assert recorder.raw == b""
+
+
+def test_a_hello_that_never_ends_is_cut_off(proxy: Proxy, recorder: Recorder) -> None:
+    if proxy.program != haproxy(AMAZON_LINUX):
+        pytest.skip("HAProxy before 2.9 has no timeout for the handshake alone")
+    recorder.forget()
+    with contextlib.closing(raw_connection(proxy)) as connection:
+        connection.sendall(hello()[:-1])
+        connection.settimeout(120)
+        # Within the timeout of a client that is silent, which is a minute.
+        started = time.monotonic()
+        assert connection.recv(1) == b""
+        assert time.monotonic() - started < 50
+    assert recorder.raw == b""
+
+
+def raw_connection(proxy: Proxy) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", proxy.port), 10)

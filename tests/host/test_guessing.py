@@ -9,8 +9,10 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.host.proxy import Proxy, header
+from tests.host.proxy import VERIFY, Proxy, header
 from tests.host.recorder import Recorder
+
+WAYS = ["plain", "tls"]
 
 GUARDED = "/api/v2/tenants/default_tenant"
 
@@ -29,11 +31,13 @@ def guess(client: httpx.Client, proxy: Proxy, count: int) -> Counter[int]:
 
 
 def from_address(address: str) -> httpx.Client:
-    return httpx.Client(transport=httpx.HTTPTransport(local_address=address), timeout=30)
+    return httpx.Client(
+        transport=httpx.HTTPTransport(local_address=address, verify=VERIFY), timeout=30
+    )
 
 
 def test_20_wrong_credentials_are_refused_and_more_are_limited(proxy: Proxy) -> None:
-    with httpx.Client() as client:
+    with httpx.Client(verify=VERIFY) as client:
         assert guess(client, proxy, 50) == {401: 20, 429: 30}
         answer = client.get(proxy.url + GUARDED, headers=proxy.wrong)
         assert answer.status_code == 429
@@ -53,7 +57,7 @@ def test_while_an_address_is_limited_the_right_credential_gets_the_same_answer(
 
 
 def test_the_right_credential_passes_from_an_address_where_it_passed_before(proxy: Proxy) -> None:
-    with httpx.Client() as client:
+    with httpx.Client(verify=VERIFY) as client:
         assert client.get(proxy.url + GUARDED, headers=proxy.right).status_code == 200
         guess(client, proxy, 50)
         for _ in range(50):
@@ -75,7 +79,7 @@ def test_other_addresses_have_their_own_count(proxy: Proxy) -> None:
 
 
 def test_requests_without_a_credential_are_no_guesses(proxy: Proxy) -> None:
-    with httpx.Client() as client:
+    with httpx.Client(verify=VERIFY) as client:
         for _ in range(50):
             assert client.get(proxy.url + GUARDED).status_code == 401
             assert client.get(proxy.url + "/api/v2/heartbeat").status_code == 200
@@ -83,14 +87,14 @@ def test_requests_without_a_credential_are_no_guesses(proxy: Proxy) -> None:
 
 
 def test_right_credentials_are_no_guesses(proxy: Proxy) -> None:
-    with httpx.Client() as client:
+    with httpx.Client(verify=VERIFY) as client:
         for _ in range(50):
             client.get(proxy.url + GUARDED, headers=proxy.right)
         assert client.get(proxy.url + GUARDED, headers=proxy.wrong).status_code == 401
 
 
 def test_the_limit_ends(proxy: Proxy) -> None:
-    with httpx.Client() as client:
+    with httpx.Client(verify=VERIFY) as client:
         started = time.monotonic()
         guess(client, proxy, 30)
         while client.get(proxy.url + GUARDED, headers=proxy.right).status_code == 429:

@@ -275,3 +275,28 @@ def test_collections_that_are_not_served_for_lack_of_memory_are_named(tmp_path: 
 
     assert watch("") == ""
     assert watch("1089f4b2\n5f01fc21\n").endswith("not served: 1089f4b2 5f01fc21\n")
+
+
+def test_what_is_wrong_with_the_certificate_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "tls").mkdir()
+
+    def watch(problem: str) -> str:
+        (tmp_path / "tls" / "problem").write_text(problem)
+        return subprocess.run(
+            ["bash", "-c", f". {HOST}/health-check; watch_certificate"],
+            env={
+                "PATH": "/usr/bin:/bin",
+                "SETTINGS": "/dev/null",
+                "MOUNT": str(tmp_path),
+                "CERTIFICATE_PROBLEM": f"{tmp_path}/said",
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert watch("") == ""
+    assert watch("the certificate has expired") == "certificate: the certificate has expired\n"
+    assert watch("the certificate has expired") == ""
+    assert watch("") == ""
+    assert watch("the certificate has expired") != ""

@@ -10,9 +10,11 @@ import httpx
 import pytest
 
 from tests.host.programs import wait_until
-from tests.host.proxy import Proxy, header
+from tests.host.proxy import VERIFY, Proxy, header
 from tests.host.raw import exchange
 from tests.host.recorder import Recorder
+
+WAYS = ["plain", "tls"]
 
 GUARDED = "/api/v2/tenants/default_tenant"
 
@@ -23,7 +25,7 @@ def proxy(recorder: Recorder, make_proxy: Callable[..., Proxy]) -> Proxy:
 
 
 def test_a_request_leaves_these_fields(proxy: Proxy) -> None:
-    httpx.post(proxy.url + GUARDED, headers=proxy.right, content=b"12345")
+    httpx.post(proxy.url + GUARDED, headers=proxy.right, content=b"12345", verify=VERIFY)
     line = proxy.last_log_line(1)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line.pop("time"))
     assert line.pop("server_ms") >= 0
@@ -36,6 +38,7 @@ def test_a_request_leaves_these_fields(proxy: Proxy) -> None:
         "path": GUARDED,
         "status": 200,
         "auth": "ok",
+        "tls": "TLSv1.3" if proxy.over_tls else "-",
         "end": "--",
         "unlogged": "0",
     }
@@ -80,7 +83,7 @@ def test_strangers_leave_100_lines_a_minute_and_the_rest_is_counted(
     proxy: Proxy, path: str, headers: dict[str, str]
 ) -> None:
     assert proxy.get(GUARDED, proxy.right).status_code == 200
-    with httpx.Client() as client:
+    with httpx.Client(verify=VERIFY) as client:
         request = client.build_request("OPTIONS" if path == "*" else "GET", proxy.url)
         request.headers.update(headers)
         request.extensions["target"] = path.encode()
@@ -102,6 +105,15 @@ def test_what_is_no_http_leaves_a_bounded_number_of_lines(proxy: Proxy) -> None:
     assert len(proxy.log_lines()) <= 200
 
 
+def test_a_handshake_that_failed_leaves_a_line(proxy: Proxy) -> None:
+    """Such as that of a client that does not know the authority."""
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(proxy.https_url)
+    line = proxy.last_log_line(1)
+    assert (line["status"], line["auth"], line["client"]) == (0, "-", "127.0.0.1")
+    assert line["end"] == "SSL handshake failure"
+
+
 def test_without_authentication_the_log_says_so(
     recorder: Recorder, make_proxy: Callable[..., Proxy]
 ) -> None:
@@ -118,7 +130,7 @@ def test_the_query_string_is_not_logged(proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("path", ['/"},{"auth":"ok', "/%22%0a\\x", "/" + "~\\\"'" * 3000, "/"])
 def test_no_path_breaks_the_line(proxy: Proxy, path: str) -> None:
-    with httpx.Client() as client:
+    with httpx.Client(verify=VERIFY) as client:
         request = client.build_request("GET", proxy.url, headers=proxy.wrong)
         request.extensions["target"] = path.encode()
         client.send(request)
@@ -139,10 +151,10 @@ def test_no_credential_is_logged(
     for headers in sent:
         proxy.get(GUARDED, headers)
         proxy.get("/api/v2/heartbeat", headers)
-        httpx.get(proxy.url + GUARDED, headers=list(headers.items()) * 2)
+        httpx.get(proxy.url + GUARDED, headers=list(headers.items()) * 2, verify=VERIFY)
     [value] = proxy.right.values()
     malformed = f"GET {GUARDED} HTTP/1.1\r\nAuthorization: {value}\r\nbad header\r\n\r\n"
-    httpx.post(proxy.url, headers={"X-Long": value * 1000})
+    httpx.post(proxy.url, headers={"X-Long": value * 1000}, verify=VERIFY)
     proxy.last_log_line(len(sent) * 3 + 1)
     log = proxy.log.read_text()
     for headers in sent:

@@ -8,8 +8,10 @@ import httpx
 import pytest
 
 from tests.host.chroma_servers import VERSIONS, ChromaServer
-from tests.host.proxy import Proxy, header
+from tests.host.proxy import VERIFY, Proxy, header
 from tests.host.recorder import Recorder
+
+WAYS = ["plain", "tls"]
 
 GUARDED = "/api/v2/tenants/default_tenant"
 OPEN = ["/api/v1/heartbeat", "/api/v1/version", "/api/v2/heartbeat", "/api/v2/version"]
@@ -102,7 +104,7 @@ def test_the_credential_in_another_form_is_refused(proxy: Proxy) -> None:
 
 def test_the_credential_twice_is_refused(proxy: Proxy) -> None:
     [(name, value)] = proxy.right.items()
-    answer = httpx.get(proxy.url + GUARDED, headers=[(name, value), (name, value)])
+    answer = httpx.get(proxy.url + GUARDED, headers=[(name, value), (name, value)], verify=VERIFY)
     assert answer.status_code in (401, 429)
 
 
@@ -112,13 +114,16 @@ def test_heartbeat_and_version_are_open(proxy: Proxy, server: ChromaServer, path
     assert proxy.get(path).status_code == direct.status_code
     if "version" in path:
         assert proxy.get(path).text == direct.text
-    assert httpx.head(proxy.url + path).status_code == httpx.head(str(direct.url)).status_code
+    assert (
+        httpx.head(proxy.url + path, verify=VERIFY).status_code
+        == httpx.head(str(direct.url)).status_code
+    )
 
 
 @pytest.mark.parametrize("path", OPEN)
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
 def test_open_paths_are_open_for_get_and_head_only(proxy: Proxy, path: str, method: str) -> None:
-    assert httpx.request(method, proxy.url + path).status_code == 401
+    assert httpx.request(method, proxy.url + path, verify=VERIFY).status_code == 401
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -190,7 +195,7 @@ def preflight(proxy: Proxy, origin: str) -> httpx.Response:
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization,content-type",
     }
-    return httpx.options(proxy.url + GUARDED, headers=headers)
+    return httpx.options(proxy.url + GUARDED, headers=headers, verify=VERIFY)
 
 
 def test_without_allowed_origins_no_browser_request_passes(
@@ -242,7 +247,10 @@ def test_a_preflight_never_reaches_chroma(
     proxy = make_proxy(recorder.address, cors="*").start()
     recorder.forget()
     assert preflight(proxy, HOME).status_code == 204
-    assert httpx.options(proxy.url + GUARDED, headers={"Origin": "x"}).status_code == 401
+    assert (
+        httpx.options(proxy.url + GUARDED, headers={"Origin": "x"}, verify=VERIFY).status_code
+        == 401
+    )
     assert recorder.raw == b""
 
 
@@ -256,10 +264,10 @@ def test_a_page_of_another_site_sends_nothing_to_chroma(
     recorder.forget()
     for origin in (HOME, "null", "", proxy.url + ".evil.example", "http://127.0.0.1"):
         headers = proxy.right | {"Origin": origin}
-        answer = httpx.post(proxy.url + GUARDED, headers=headers, content=b"{}")
+        answer = httpx.post(proxy.url + GUARDED, headers=headers, content=b"{}", verify=VERIFY)
         assert (answer.status_code, answer.json()["error"]) == (403, "AuthorizationError"), origin
     twice = [*proxy.right.items(), ("Origin", HOME), ("Origin", "null")]
-    assert httpx.post(proxy.url + GUARDED, headers=twice).status_code == 403
+    assert httpx.post(proxy.url + GUARDED, headers=twice, verify=VERIFY).status_code == 403
     assert recorder.raw == b""
 
 

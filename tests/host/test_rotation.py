@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import ssl
 import subprocess
 import sys
 import threading
@@ -24,19 +26,24 @@ GUARDED = "/api/v2/tenants/default_tenant"
 class Load:
     """Clients that ask without pause, each with the credential that they were told last."""
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: Proxy, *, tls: bool = False) -> None:
         self.proxy = proxy
+        self.url = proxy.https_url if tls else proxy.url
+        # Half of the clients of a test over TLS make a connection for each request.
+        self._kept = itertools.cycle([True, False] if tls else [True])
         self.credential = proxy.credential
         self.failures: list[str] = []
         self.served = 0
         self._over = threading.Event()
 
     def client(self) -> None:
-        with httpx.Client(timeout=10) as client:
+        context = ssl.create_default_context(cafile=str(self.proxy.ca))
+        limits = httpx.Limits(max_keepalive_connections=None if next(self._kept) else 0)
+        with httpx.Client(timeout=10, verify=context, limits=limits) as client:
             while not self._over.is_set():
                 headers = header(self.proxy.auth, self.credential)
                 try:
-                    answer = client.get(self.proxy.url + GUARDED, headers=headers)
+                    answer = client.get(self.url + GUARDED, headers=headers)
                 except httpx.HTTPError as error:
                     self.failures.append(repr(error))
                     continue
@@ -46,8 +53,8 @@ class Load:
 
     @classmethod
     @contextmanager
-    def on(cls, proxy: Proxy, clients: int = 4) -> Iterator[Load]:
-        load = cls(proxy)
+    def on(cls, proxy: Proxy, clients: int = 4, *, tls: bool = False) -> Iterator[Load]:
+        load = cls(proxy, tls=tls)
         threads = [threading.Thread(target=load.client) for _ in range(clients)]
         for thread in threads:
             thread.start()

@@ -15,9 +15,11 @@ import httpx
 import pytest
 
 from tests.host.programs import program, wait_until
-from tests.host.proxy import Proxy
+from tests.host.proxy import VERIFY, Proxy
 from tests.host.raw import connect, exchange, statuses
 from tests.host.recorder import Recorder
+
+WAYS = ["plain", "tls"]
 
 GUARDED = "/api/v2/tenants/default_tenant"
 
@@ -47,7 +49,7 @@ def connections(
 
 
 def serves_quickly(proxy: Proxy, source: str = "127.0.0.1", count: int = 50) -> bool:
-    with httpx.Client(transport=httpx.HTTPTransport(local_address=source)) as client:
+    with httpx.Client(transport=httpx.HTTPTransport(local_address=source, verify=VERIFY)) as client:
         for _ in range(count):
             started = time.monotonic()
             answer = client.get(proxy.url + GUARDED, headers=proxy.right, timeout=2)
@@ -136,7 +138,7 @@ def held_open(proxy: Proxy, count: int, source: str) -> int:
 
 
 def test_an_address_that_never_showed_the_credential_has_50_connections(proxy: Proxy) -> None:
-    httpx.get(proxy.url + "/api/v2/heartbeat")
+    httpx.get(proxy.url + "/api/v2/heartbeat", verify=VERIFY)
     assert held_open(proxy, 120, "127.0.0.2") == 50
 
 
@@ -167,7 +169,7 @@ def test_4400_connections_of_five_strangers_hold_nobody_up(
                 connection.sendall(held.encode())
                 connection.setblocking(False)
                 strangers.append(connection)
-        transport = httpx.HTTPTransport(local_address="127.0.0.3")
+        transport = httpx.HTTPTransport(local_address="127.0.0.3", verify=VERIFY)
         with httpx.Client(headers=proxy.right, transport=transport, timeout=30) as client:
             for _ in range(10):
                 if held != HELD["no second request"]:
@@ -185,7 +187,9 @@ def test_headers_of_15_kilobytes_pass_and_longer_ones_are_refused(proxy: Proxy) 
 
 def test_a_large_body_passes(proxy: Proxy, recorder: Recorder) -> None:
     body = b"x" * 41_943_040
-    answer = httpx.post(proxy.url + GUARDED, headers=proxy.right, content=body, timeout=60)
+    answer = httpx.post(
+        proxy.url + GUARDED, headers=proxy.right, content=body, timeout=60, verify=VERIFY
+    )
     assert answer.status_code == 200
     assert len(recorder.raw) > len(body)
 
@@ -195,7 +199,9 @@ def test_a_body_that_chroma_would_refuse_always_gets_the_answer_that_says_so(
 ) -> None:
     for _ in range(8):
         body = b"x" * 78_000_000
-        answer = httpx.post(proxy.url + GUARDED, headers=proxy.right, content=body, timeout=60)
+        answer = httpx.post(
+            proxy.url + GUARDED, headers=proxy.right, content=body, timeout=60, verify=VERIFY
+        )
         assert answer.status_code == 413
         assert "40 MiB" in answer.json()["message"]
     assert recorder.raw == b""
@@ -211,7 +217,9 @@ def test_a_server_that_takes_larger_bodies_gets_them(
     proxy.settings |= setting
     proxy.start()
     body = b"x" * 41_943_041
-    answer = httpx.post(proxy.url + GUARDED, headers=proxy.right, content=body, timeout=60)
+    answer = httpx.post(
+        proxy.url + GUARDED, headers=proxy.right, content=body, timeout=60, verify=VERIFY
+    )
     assert answer.status_code == 200
 
 
@@ -226,7 +234,9 @@ def test_chroma_may_think_for_longer_than_a_client_may_be_silent(
 
         def ask() -> None:
             url = proxy.url + GUARDED
-            answers.append(httpx.post(url, headers=proxy.right, content=b"{}", timeout=30))
+            answers.append(
+                httpx.post(url, headers=proxy.right, content=b"{}", timeout=30, verify=VERIFY)
+            )
 
         asking = threading.Thread(target=ask)
         asking.start()

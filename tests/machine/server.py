@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -65,6 +66,18 @@ class Server:
         """What the proxy answers to a request."""
         answer = httpx.get(f"{self.machine.url}/api/v2{path}", headers=headers, timeout=30)
         return answer.status_code
+
+    def published_authority(self) -> str:
+        """What clients find in the parameter of the server's own authority."""
+        name = self.settings["CA_PARAMETER"]
+        [parameter] = self.account.client("ssm").get_parameters(Names=[name])["Parameters"]
+        return str(parameter["Value"])
+
+    def secure_status(self, authority: str, path: str = "/heartbeat") -> int:
+        """What the proxy answers over TLS to a client that trusts this authority."""
+        url = self.machine.url.replace("http:", "https:")
+        context = ssl.create_default_context(cadata=authority)
+        return httpx.get(f"{url}/api/v2{path}", verify=context, timeout=30).status_code
 
     def wait_for_answer(self, seconds: float) -> float:
         """Returns for how long it waited until the proxy let through, and Chroma answered."""

@@ -82,6 +82,31 @@ def test_a_request_without_the_token_is_refused(server: Server) -> None:
     assert server.status({"Authorization": "Bearer wrong"}) == 401
 
 
+@pytest.fixture(scope="module")
+def authority(server: Server) -> str:
+    """What a client has fetched once, on the first day."""
+    return server.published_authority()
+
+
+def test_a_client_that_has_the_servers_authority_verifies_it(
+    server: Server, authority: str
+) -> None:
+    assert server.secure_status(authority) == 200
+    assert server.secure_status(authority, TENANT) == 401
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        httpx.get(server.machine.url.replace("http:", "https:"))
+
+
+def test_the_keys_are_for_root_and_the_proxy_alone(server: Server) -> None:
+    run = server.machine.run
+    assert run("stat -c '%A %U %G' /var/lib/chroma/tls").stdout == "drwxr-x--- root haproxy\n"
+    others = "find /var/lib/chroma/tls -type f -perm /o+r ! -name authority.pem"
+    assert run(f"{others} ! -name lock").stdout == ""
+    key = run("sed -n '/PRIVATE/{n;p}' /var/lib/chroma/tls/authority.key").stdout.strip()
+    assert len(key) > 40
+    assert run(f"journalctl --no-pager | grep -F {key}").stdout == ""
+
+
 def test_a_real_client_adds_and_queries(server: Server) -> None:
     server.use_with_token(batches=4)
 
@@ -305,7 +330,7 @@ def test_writes_are_refused_before_the_memory_is_full_and_queries_go_on(server: 
 
 
 def test_another_instance_takes_over_while_the_registry_is_unavailable(
-    rig: Rig, server: Server
+    rig: Rig, server: Server, authority: str
 ) -> None:
     """A new root disk, the same data disk. The previous instance has the volume for a while.
 
@@ -334,6 +359,7 @@ def test_another_instance_takes_over_while_the_registry_is_unavailable(
     assert (signal.status, signal.unique_id) == ("SUCCESS", machine.instance_id)
     assert "VolumeInUse" in machine.console
     assert "taking the one kept on the volume" in machine.console
+    assert server.secure_status(authority) == 200
     server.use_with_token(batches=2)
     log = f"cat /var/lib/chroma/log/*-{previous.instance_id}.log"
     assert "done: the server answers" in machine.run(log).stdout, "the previous instance's log"
@@ -342,7 +368,7 @@ def test_another_instance_takes_over_while_the_registry_is_unavailable(
 
 
 def test_a_snapshot_that_was_taken_while_it_writes_has_every_record_acknowledged_before(
-    server: Server,
+    server: Server, authority: str
 ) -> None:
     """Another instance starts from it. While the snapshot is taken, the machine stands still."""
     with server.writing(random.uniform(3, 8)):
@@ -351,6 +377,7 @@ def test_a_snapshot_that_was_taken_while_it_writes_has_every_record_acknowledged
     snapshot.replace(server.volume.file)
     signal = server.boot().wait_for_signal(900)
     assert signal.status == "SUCCESS", server.machine.console[-6000:]
+    assert server.secure_status(authority) == 200
     server.use_with_token(batches=2)
 
 

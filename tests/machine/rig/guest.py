@@ -14,7 +14,7 @@ SETUP = HERE / "guest_setup.sh"
 
 PACKAGES = (
     "linux-image-cloud-amd64 systemd-sysv udev dbus kmod iproute2 cloud-init qemu-guest-agent "
-    "docker.io docker-cli iptables haproxy awscli curl socat ncat python3 ca-certificates "
+    "docker.io docker-cli iptables haproxy awscli curl socat ncat python3 python3-cryptography ca-certificates "
     "e2fsprogs xfsprogs"
 )
 DISK_MIB = 8192
