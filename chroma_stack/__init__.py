@@ -8,6 +8,7 @@ from chroma_stack.instance import MachineImageId
 from chroma_stack.secrets import SecretArn
 from chroma_stack.server import ChromaServer, ChromaServerOptions
 from chroma_stack.stack import ChromaStack, ChromaStackOptions
+from chroma_stack.tls import CertificateSource, ChromaTls, TlsMode
 from chroma_stack.tracing import ChromaTracing
 from chroma_stack.version import ChromaVersion
 
@@ -15,12 +16,14 @@ __version__ = "0.1.0"
 """The release of this package, and of the template that it publishes."""
 
 __all__ = [
+    "CertificateSource",
     "ChromaAuth",
     "ChromaImage",
     "ChromaServer",
     "ChromaServerOptions",
     "ChromaStack",
     "ChromaStackOptions",
+    "ChromaTls",
     "ChromaTracing",
     "ChromaVersion",
     "Endpoint",
@@ -28,5 +31,6 @@ __all__ = [
     "MachineImageId",
     "SecretArn",
     "SettingError",
+    "TlsMode",
     "TokenHeader",
 ]

@@ -24,7 +24,14 @@ from chroma_stack.settings import matching
 _LONGEST_LABEL = 63
 """Characters of one part of a name: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4"""
 
-_NAME = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+LONGEST_NAME = 253
+"""Characters of a name without the dot at its end."""
+
+NAME = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+"""The name of a server."""
+
+NAME_ALLOWED = "a name in small letters, with no wildcard: chroma.example.com"
+
 _TAGS = [
     "chroma-boot-failures",
     "chroma-data",
@@ -54,6 +61,9 @@ class Address:
 
     is_public: bool
     """Whether it is an Elastic IP."""
+
+    names: Sequence[str] = ()
+    """What a certificate for it names: ``hostname`` first."""
 
     @property
     def host_settings(self) -> dict[str, str]:
@@ -92,15 +102,75 @@ def is_public(vpc: ec2.IVpc, subnet: ec2.ISubnet) -> bool:
     )
 
 
-def elastic_ip(scope: Construct) -> Address:
-    """A public address of the server's own."""
+def elastic_ip(
+    scope: Construct,
+    *,
+    domain_name: str | None = None,
+    hosted_zone: route53.IHostedZone | None = None,
+) -> Address:
+    """A public address of the server's own, and in a zone that is given a record for it.
+
+    :raises SettingError: when the name is none, or not in the zone.
+    """
     resource = ec2.CfnEIP(scope, "Address", domain="vpc")
+    public_name = _public_dns_name(scope, resource.ref)
+    name = domain_name
+    if hosted_zone is not None:
+        name = _name_in(scope, hosted_zone, domain_name)
+        _record(scope, name, hosted_zone, public_name, resource.ref)
+    elif domain_name is not None:
+        checked(domain_name)
     return Address(
-        hostname=_public_dns_name(scope, resource.ref),
+        hostname=name or public_name,
         ip_address=resource.ref,
         arn=arn("ec2", f"elastic-ip/{resource.attr_allocation_id}"),
         resource_id=resource.attr_allocation_id,
         is_public=True,
+        names=[*([name] if name else []), public_name, resource.ref],
+    )
+
+
+def _record(
+    scope: Construct,
+    name: str,
+    hosted_zone: route53.IHostedZone,
+    public_name: str,
+    ip_address: str,
+) -> None:
+    """A record that leads to the public DNS name, so that it resolves to the private address
+    inside the VPC too. The zone's own name cannot be such an alias."""
+    if _is_apex(name, hosted_zone):
+        route53.ARecord(
+            scope,
+            "Record",
+            zone=hosted_zone,
+            record_name=f"{name}.",
+            target=route53.RecordTarget.from_ip_addresses(ip_address),
+            ttl=_TIME_TO_LIVE,
+        )
+    else:
+        cname(scope, name=name, hosted_zone=hosted_zone, public_name=public_name)
+
+
+def _is_apex(name: str, hosted_zone: route53.IHostedZone) -> bool:
+    """Whether it is the zone's own name: of a zone by its id, a name of two labels is."""
+    zone_name = _zone_name(hosted_zone)
+    if zone_name is None:
+        return not cdk.Token.is_unresolved(name) and name.count(".") == 1
+    return name == zone_name
+
+
+def cname(
+    scope: Construct, *, name: str, hosted_zone: route53.IHostedZone, public_name: str
+) -> route53.CnameRecord:
+    """A record of the server's name that leads to the public DNS name of its address."""
+    return route53.CnameRecord(
+        scope,
+        "Record",
+        zone=hosted_zone,
+        record_name=f"{name}.",
+        domain_name=public_name,
+        ttl=_TIME_TO_LIVE,
     )
 
 
@@ -154,10 +224,10 @@ def private_name(
         description="Where clients reach the Chroma server",
     )
     if hosted_zone is None:
-        name = _checked(domain_name or f"{_own_label(scope)}.internal")
+        name = checked(domain_name or f"{_own_label(scope)}.internal")
         hosted_zone = route53.PrivateHostedZone(scope, "HostedZone", vpc=vpc, zone_name=name)
     else:
-        name = _checked(domain_name or f"{_label(scope)}.{hosted_zone.zone_name}", hosted_zone)
+        name = _name_in(scope, hosted_zone, domain_name)
     route53.ARecord(
         scope,
         "Record",
@@ -172,6 +242,7 @@ def private_name(
         arn=arn("ec2", f"network-interface/{interface.ref}"),
         resource_id=interface.ref,
         is_public=False,
+        names=[name, interface.attr_primary_private_ip_address],
     )
 
 
@@ -185,12 +256,37 @@ def _label(scope: Construct) -> str:
     return re.sub("[^a-z0-9]+", "-", scope.node.id.lower()).strip("-")
 
 
-def _checked(name: str, hosted_zone: route53.IHostedZone | None = None) -> str:
-    matching("domain_name", name, _NAME, "a name in small letters: chroma.example.internal")
+def _name_in(scope: Construct, hosted_zone: route53.IHostedZone, domain_name: str | None) -> str:
+    """The name that was asked for, or the construct's id, in a zone."""
+    if domain_name is None:
+        zone_name = _zone_name(hosted_zone)
+        if zone_name is None:
+            raise SettingError(
+                "domain_name", "None", "given with a hosted zone that is known by its id only"
+            )
+        domain_name = f"{_label(scope)}.{zone_name}"
+    return checked(domain_name, hosted_zone)
+
+
+def checked(name: str, hosted_zone: route53.IHostedZone | None = None) -> str:
+    """The name as given.
+
+    :raises SettingError: when it is none, or not in the zone.
+    """
+    matching("domain_name", name, NAME, NAME_ALLOWED)
     if hosted_zone is None or cdk.Token.is_unresolved(name):
         return name
-    if not cdk.Token.is_unresolved(hosted_zone.zone_name):
-        zone_name = hosted_zone.zone_name.rstrip(".")
-        if name != zone_name and not name.endswith(f".{zone_name}"):
-            raise SettingError("domain_name", name, f"a name in the hosted zone, {zone_name}")
+    zone_name = _zone_name(hosted_zone)
+    if zone_name is None or cdk.Token.is_unresolved(zone_name):
+        return name
+    if name != zone_name and not name.endswith(f".{zone_name}"):
+        raise SettingError("domain_name", name, f"a name in the hosted zone, {zone_name}")
     return name
+
+
+def _zone_name(hosted_zone: route53.IHostedZone) -> str | None:
+    """The zone's name, if it is known."""
+    try:
+        return hosted_zone.zone_name.rstrip(".")
+    except RuntimeError:  # what jsii makes of aws-cdk-lib's refusal, for a zone by its id
+        return None

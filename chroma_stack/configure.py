@@ -23,6 +23,7 @@ from chroma_stack import context
 from chroma_stack.auth import AuthMode
 from chroma_stack.errors import SettingError
 from chroma_stack.settings import Setting
+from chroma_stack.tls import TlsMode
 
 KEPT = Path("cdk.json")
 """Where the CDK command line looks for context, too."""
@@ -127,11 +128,16 @@ def _to_port_22(values: Mapping[str, str]) -> str:
     return values.get("sshCidr", values["allowedCidr"]) if "keyName" in values else ""
 
 
+_TLS_BY_PROTECTION = [mode.value for mode in (TlsMode.OFF, TlsMode.OPTIONAL, TlsMode.REQUIRED)]
+
 _WEAKER: Mapping[str, Callable[[Mapping[str, str], Mapping[str, str]], bool]] = {
     "allowedCidr": lambda last, now: _wider(last["allowedCidr"], now["allowedCidr"]),
     "keyName": lambda last, now: _wider(_to_port_22(last), _to_port_22(now)),
     "sshCidr": lambda last, now: _wider(_to_port_22(last), _to_port_22(now)),
     "auth": lambda last, now: now["auth"] == AuthMode.NONE.value != last["auth"],
+    "tls": lambda last, now: (
+        _TLS_BY_PROTECTION.index(now["tls"]) < _TLS_BY_PROTECTION.index(last["tls"])
+    ),
 }
 """Whether one set of settings protects less than another, by the setting that decides it."""
 

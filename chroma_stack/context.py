@@ -19,6 +19,7 @@ from chroma_stack import (
     network,
     stack,
     storage,
+    tls,
     tracing,
     version,
 )
@@ -37,6 +38,7 @@ SECTIONS: Mapping[str, tuple[Setting, ...]] = {
     "Data": storage.SETTINGS,
     "Network": network.SETTINGS,
     "Authentication": auth.SETTINGS,
+    "TLS": tls.SETTINGS,
     "Traces": tracing.SETTINGS,
 }
 """All settings, by the headings of the documentation and of CloudFormation's console."""
@@ -47,6 +49,7 @@ _BY_KEY = {setting.key: setting for setting in SETTINGS if setting.key}
 
 _MADE_BY: Mapping[str, Callable[..., Any]] = {
     "auth": auth.from_settings,
+    "tls": tls.from_settings,
     "tracing": tracing.from_settings,
 }
 """What makes an option of several settings, by their ``field``."""
@@ -127,7 +130,9 @@ def _refuse_unknown(key: str) -> None:
     plain = re.sub("[^a-z0-9]", "", key.lower())
     # Those in which the word itself occurs, else those of a similar spelling.
     close = [name for name in names if len(plain) > 2 and plain in name]
-    close = close or difflib.get_close_matches(plain, names, cutoff=0.55)
+    # Not those of three letters, which are near to anything.
+    long = [name for name in names if len(name) > 3]
+    close = close or difflib.get_close_matches(plain, long, cutoff=0.55)
     if plain in names:
         close = [plain]
     meant = list(dict.fromkeys(names[name] for name in close))[:3]
@@ -140,6 +145,7 @@ def _other_names() -> dict[str, str]:
     """The keys by what they may be called, in small letters and digits: also as parameters of
     the published template and in the construct."""
     names = {key.lower(): key for key in _BY_KEY}
+    names |= {"ssl": "tls", "https": "tls"}
     names |= {"chromaserverauthprovider": "auth", "chromaserverauthcredentials": "authSecretArn"}
     for key, setting in _BY_KEY.items():
         for name in (setting.parameter, setting.field or setting.option):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import cast
@@ -29,6 +30,9 @@ class Endpoint:
     port: int
     """The TCP port."""
 
+    scheme: str = "http"
+    """``https``, or ``http`` where clients do not need TLS."""
+
     @property
     def socket_address(self) -> str:
         """``hostname:port``"""
@@ -36,8 +40,8 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """``http://hostname:port``"""
-        return f"http://{self.socket_address}"
+        """``scheme://hostname:port``"""
+        return f"{self.scheme}://{self.socket_address}"
 
 
 @jsii.implements(ec2.IConnectable)
@@ -63,23 +67,37 @@ class IChromaServer(Construct, metaclass=jsii.JSIIAbstractClass):
         """Its plain string is the credential: the token, or ``user:password``. ``None`` when
         there is no authentication, or when it is not known here."""
 
+    @property
+    @abstractmethod
+    def ca_certificate_parameter_name(self) -> str | None:
+        """The parameter of Systems Manager that holds the certificate (PEM) of the server's own
+        authority, for clients that use TLS. ``None`` when there is none, or when it is not known
+        here."""
+
+    @property
+    def _needs_ca_certificate(self) -> bool:
+        """Whether clients need that certificate to reach the endpoint."""
+        return self.endpoint.scheme == "https" and self.ca_certificate_parameter_name is not None
+
     def grant_connect(
         self, peer: ec2.IConnectable, grantee: iam.IGrantable | None = None
     ) -> iam.Grant:
-        """Open the server's port to a client, and let it read the credential.
+        """Open the server's port to a client, and let it read the credential; and, when the
+        endpoint's URL begins with ``https`` and its certificate is of the server's own authority,
+        the certificate of that.
 
         ``server.grant_connect(function)`` is all that a Lambda function in a VPC needs, in
-        this stack or another. Where there is no authentication, it opens the port only.
+        this stack or another. Where there is nothing to read, it opens the port only.
 
         :param peer: the client, such as a function, an instance or an ECS service.
-        :param grantee: who reads the credential. Default: the client itself. For an ECS
-            service, give the role that does it, e.g. ``task_definition.execution_role``.
-        :raises SettingError: when there is a credential, and the client is no principal of
+        :param grantee: who reads them. Default: the client itself. For an ECS service, give
+            the role that does it, e.g. ``task_definition.execution_role``.
+        :raises SettingError: when there is something to read, and the client is no principal of
             IAM.
         """
         if grantee is None and hasattr(peer, "grant_principal"):
             grantee = cast("iam.IGrantable", peer)
-        if self.secret is not None and grantee is None:
+        if grantee is None and (self.secret is not None or self._needs_ca_certificate):
             raise SettingError(
                 "grantee", "None", "the role that reads the credential for this client"
             )
@@ -89,11 +107,16 @@ class IChromaServer(Construct, metaclass=jsii.JSIIAbstractClass):
             peer.connections.allow_to_default_port(self)
         else:
             self.connections.allow_default_port_from(peer)
-        if grantee is None or self.secret is None:
+        grants = []
+        if grantee is not None and self.secret is not None:
+            grants.append(self.secret.grant_read(grantee))
+        if grantee is not None and self._needs_ca_certificate:
+            grants.append(self.grant_read_ca_certificate(grantee))
+        if not grants:
             return iam.Grant.drop(
                 grantee or iam.UnknownPrincipal(resource=self), "there is no credential to read"
             )
-        return self.secret.grant_read(grantee)
+        return functools.reduce(lambda one, other: one.combine(other), grants)
 
     def grant_read_credential(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let a principal read the credential, and decrypt it where the secret has a
@@ -107,6 +130,29 @@ class IChromaServer(Construct, metaclass=jsii.JSIIAbstractClass):
                 "auth", "none", "token or basic, so that there is a credential to read"
             )
         return self.secret.grant_read(grantee)
+
+    def grant_read_ca_certificate(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let a principal read the certificate of the server's own authority, from the parameter
+        ``ca_certificate_parameter_name``.
+
+        :param grantee: who may read it.
+        :raises SettingError: when there is none, or when it is not known here.
+        """
+        name = self.ca_certificate_parameter_name
+        if name is None:
+            raise SettingError(
+                "tls", "off", "optional or required, so that there is a certificate to read"
+            )
+        resource = name.removeprefix("/")
+        return iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=["ssm:GetParameter", "ssm:GetParameters"],
+            resource_arns=[
+                Stack.of(self).format_arn(
+                    service="ssm", resource="parameter", resource_name=resource
+                )
+            ],
+        )
 
 
 def _same_stack(one: object, other: object) -> bool:
@@ -125,8 +171,10 @@ class ImportedServer(IChromaServer):
         endpoint: Endpoint,
         security_group: ec2.ISecurityGroup,
         secret: secretsmanager.ISecret | None,
+        ca_certificate_parameter_name: str | None,
     ) -> None:
         super().__init__(scope, construct_id)
+        self._ca_certificate_parameter_name = ca_certificate_parameter_name
         self._endpoint = endpoint
         self._secret = secret
         self._connections = ec2.Connections(
@@ -144,3 +192,7 @@ class ImportedServer(IChromaServer):
     @property
     def secret(self) -> secretsmanager.ISecret | None:
         return self._secret
+
+    @property
+    def ca_certificate_parameter_name(self) -> str | None:
+        return self._ca_certificate_parameter_name

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import aws_cdk as cdk
 
 from chroma_stack.server import ChromaServer
+from chroma_stack.tls import CA_FILE
 
 
 class Output(NamedTuple):
@@ -19,6 +20,7 @@ class Output(NamedTuple):
 def of(server: ChromaServer) -> dict[str, Output]:
     """The outputs by their names."""
     url, region = server.endpoint.url, cdk.Stack.of(server).region
+    curl = f"curl {server.tls._curl_options}--fail"
     group = server.auto_scaling_group.auto_scaling_group_name
     # Quoted for bash, zsh and PowerShell: brackets are patterns in one, commas make lists in another.
     instance = (
@@ -32,7 +34,7 @@ def of(server: ChromaServer) -> dict[str, Output]:
         "Authentication": Output("What clients must send", server.auth.description),
         "HeartbeatCommand": Output(
             "Asks the server whether it is there",
-            f"curl --fail {url}/api/v2/heartbeat || curl --fail {url}/api/v1/heartbeat",
+            f"{curl} {url}/api/v2/heartbeat || {curl} {url}/api/v1/heartbeat",
         ),
         "SessionCommand": Output(
             "Opens a shell on the instance (needs the Session Manager plugin)",
@@ -51,5 +53,12 @@ def of(server: ChromaServer) -> dict[str, Output]:
             "Prints the credential",
             f"aws secretsmanager get-secret-value --region {server.secret.env.region} "
             f"--secret-id {server.secret.secret_arn} --query SecretString --output text",
+        )
+    if server.tls._trusted_by_file:
+        outputs["CaCertificateCommand"] = Output(
+            f"Writes {CA_FILE}, with which clients trust the server by https:// on the same port",
+            f"aws ssm get-parameter --region {region} "
+            f"--name {server.ca_certificate_parameter_name} "
+            f"--query Parameter.Value --output text > {CA_FILE}",
         )
     return outputs

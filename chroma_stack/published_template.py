@@ -10,23 +10,26 @@ import argparse
 import inspect
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_route53 as route53
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct, IConstruct
 
-from chroma_stack import auth, instance, network, storage, tracing
+from chroma_stack import address as addresses
+from chroma_stack import auth, instance, network, storage, tls, tracing
 from chroma_stack.auth import AuthBinding, AuthMode, ChromaAuth, TokenHeader
 from chroma_stack.context import SECTIONS
-from chroma_stack.instance import MachineImageId
+from chroma_stack.instance import InstanceRole, MachineImageId, arn
 from chroma_stack.outputs import of as outputs_of
 from chroma_stack.server import ChromaServer
 from chroma_stack.settings import Setting
+from chroma_stack.tls import ChromaTls, TlsBinding, TlsMode
 from chroma_stack.version import ChromaVersion
 
 NAME = "chroma.cf.json"
@@ -79,7 +82,9 @@ def _parameter(scope: Construct, setting: Setting) -> cdk.CfnParameter:
         description=f"{setting.meaning}{without}".replace("`", ""),
         allowed_pattern=f"^({pattern})$" if setting.pattern else None,
         constraint_description=f"must be {setting.allowed}{words}" if setting.allowed else None,
-        allowed_values=["", *setting.values] if setting.values else None,
+        allowed_values=[*([""] if may_be_empty else []), *setting.values] or None
+        if setting.values
+        else None,
         no_echo=True if setting.hidden else None,
         min_value=1 if setting.largest else None,
         max_value=setting.largest or None,
@@ -147,6 +152,7 @@ class PublishedTemplate(cdk.Stack):
         self.has_headers = self._given(
             "HasTraceHeaders", "ChromaOtelCollectionHeaders", _NO_HEADERS
         )
+        self._add_tls_conditions()
         instance_type = self._text("InstanceType")
         self.is_arm = self._condition(
             "IsArm",
@@ -159,6 +165,29 @@ class PublishedTemplate(cdk.Stack):
                 )
                 for mark in instance.GRAVITON_MARKS
             ),
+        )
+
+    def _add_tls_conditions(self) -> None:
+        no_tls = self._is_one_of("TlsMode", [TlsMode.OFF.value])
+        required = self._is_one_of("TlsMode", [TlsMode.REQUIRED.value])
+        no_certificate = self._is_one_of("TlsCertificateSecretArn", [""])
+        no_zone = self._is_one_of("HostedZoneId", [""])
+        own_authority = cdk.Fn.condition_and(cdk.Fn.condition_not(no_tls), no_certificate, no_zone)
+        acme = cdk.Fn.condition_and(
+            cdk.Fn.condition_not(no_tls), no_certificate, cdk.Fn.condition_not(no_zone)
+        )
+        self.has_tls = self._given("HasTls", "TlsMode", [TlsMode.OFF.value])
+        self.has_certificate = self._given("HasTlsCertificate", "TlsCertificateSecretArn")
+        self.has_domain_name = self._given("HasDomainName", "DomainName")
+        self.has_hosted_zone = self._given("HasHostedZone", "HostedZoneId")
+        self.uses_acme = self._condition("UsesAcme", acme)
+        self.has_own_authority = self._condition("HasOwnAuthority", own_authority)
+        self.is_https = self._condition(
+            "IsHttps",
+            cdk.Fn.condition_or(required, cdk.Fn.condition_not(no_certificate), acme),
+        )
+        self.needs_ca_certificate = self._condition(
+            "NeedsCaCertificate", cdk.Fn.condition_and(required, own_authority)
         )
 
     def _text(self, parameter: str) -> str:
@@ -212,6 +241,13 @@ class PublishedTemplate(cdk.Stack):
             "ChromaOtelCollectionEndpoint",
             empty=_NO_HEADERS,
         )
+        self._rule("AHostedZoneNeedsADomainName", "HostedZoneId", "DomainName")
+        self._rule(
+            "ACertificateNeedsTls",
+            "TlsCertificateSecretArn",
+            "TlsMode",
+            values=[mode.value for mode in TlsMode if mode is not TlsMode.OFF],
+        )
         place = ("VpcId", "SubnetId", "AvailabilityZone")
         self._rule("AVpcNeedsItsSubnet", *place)
         self._rule("ASubnetNeedsItsVpc", "SubnetId", "VpcId", "AvailabilityZone")
@@ -245,6 +281,19 @@ class PublishedTemplate(cdk.Stack):
                 is_basic=self.is_basic,
                 is_x_chroma_token=self.is_x_chroma_token,
                 credentials=self._parameters["ChromaServerAuthCredentials"],
+            ),
+            tls=_ParameterTls(
+                has_tls=self.has_tls,
+                has_certificate=self.has_certificate,
+                has_domain_name=self.has_domain_name,
+                has_hosted_zone=self.has_hosted_zone,
+                uses_acme=self.uses_acme,
+                is_https=self.is_https,
+                needs_ca_certificate=self.needs_ca_certificate,
+                mode_text=self._text("TlsMode"),
+                certificate=self._text("TlsCertificateSecretArn"),
+                name=self._text("DomainName"),
+                zone=self._text("HostedZoneId"),
             ),
             tracing=_ParameterTracing(
                 endpoint=self._text("ChromaOtelCollectionEndpoint"),
@@ -337,13 +386,17 @@ class PublishedTemplate(cdk.Stack):
         return volumes["Empty"], volumes["Restored"]
 
     def _add_outputs(self) -> None:
+        conditions = {
+            "CredentialCommand": self.has_auth,
+            "CaCertificateCommand": self.has_own_authority,
+        }
         for name, output in outputs_of(self.server).items():
             cdk.CfnOutput(
                 self,
                 name,
                 description=output.description,
                 value=output.value,
-                condition=self.has_auth if name == "CredentialCommand" else None,
+                condition=conditions.get(name),
             )
 
 
@@ -384,6 +437,74 @@ class _ParameterAuth(ChromaAuth):
         token = _either(self.is_x_chroma_token, other, bearer)
         basic_or_token = _either(self.is_basic, ChromaAuth.basic().description, token)
         return _either(self.provider_given, basic_or_token, ChromaAuth.none().description)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ParameterTls(ChromaTls):
+    """TLS that the template's parameters decide."""
+
+    has_tls: cdk.CfnCondition
+    has_certificate: cdk.CfnCondition
+    has_domain_name: cdk.CfnCondition
+    has_hosted_zone: cdk.CfnCondition
+    uses_acme: cdk.CfnCondition
+    is_https: cdk.CfnCondition
+    needs_ca_certificate: cdk.CfnCondition
+    mode_text: str
+    certificate: str
+    name: str
+    zone: str
+
+    @property
+    def scheme(self) -> str:
+        return _either(self.is_https, "https", "http")
+
+    @property
+    def _curl_options(self) -> str:
+        return _either(self.needs_ca_certificate, f"--cacert {tls.CA_FILE} ", "")
+
+    def _public_address(
+        self,
+        scope: Construct,
+        *,
+        domain_name: str | None,
+        hosted_zone: route53.IHostedZone | None,
+    ) -> addresses.Address:
+        address = addresses.elastic_ip(scope)
+        record = addresses.cname(
+            scope,
+            name=self.name,
+            hosted_zone=route53.HostedZone.from_hosted_zone_id(scope, "HostedZone", self.zone),
+            public_name=address.hostname,
+        )
+        _under(self.has_hosted_zone, record)
+        first = _either(self.has_domain_name, f"{self.name} ", "")
+        return replace(
+            address,
+            hostname=_either(self.has_domain_name, self.name, address.hostname),
+            names=[f"{first}{address.hostname}", address.ip_address],
+        )
+
+    def _bind(
+        self, scope: Construct, role: InstanceRole, *, address: addresses.Address
+    ) -> TlsBinding:
+        parameter = tls.ca_certificate_parameter(scope, role)
+        _under(self.has_tls, parameter)
+        name = parameter.parameter_name
+        write = [{"actions": ["ssm:PutParameter"], "resources": [arn("ssm", f"parameter/{name}")]}]
+        read = [{"actions": ["secretsmanager:GetSecretValue"], "resources": [self.certificate]}]
+        challenge = tls.challenge_statements(self.name, self.zone)
+        given = {
+            "ca_parameter": _permitted(scope, "CaCertificate", self.has_tls, name, role, write),
+            "secret": _permitted(
+                scope, "TlsCertificate", self.has_certificate, self.certificate, role, read
+            ),
+            "directory": _permitted(
+                scope, "Challenge", self.uses_acme, tls.LETS_ENCRYPT, role, challenge
+            ),
+        }
+        names = _either(self.has_tls, " ".join(address.names), "")
+        return TlsBinding(name, tls.host_settings(mode=self.mode_text, names=[names], **given))
 
 
 class _ParameterTracing(tracing.ChromaTracing):
@@ -435,23 +556,32 @@ def _conditional_secret(
         description=description,
         secret_string_value=cdk.SecretValue.cfn_parameter(value),
     )
+    _under(given, secret)
+    read = {"actions": ["secretsmanager:GetSecretValue"], "resources": [secret.secret_arn]}
+    return secret, _permitted(scope, name, given, secret.secret_arn, role, [read])
+
+
+def _permitted(
+    scope: Construct,
+    name: str,
+    condition: cdk.CfnCondition,
+    value: str,
+    role: iam.Role,
+    statements: Iterable[dict[str, Any]],
+) -> str:
+    """A value for the instance, which the role has permissions for; empty, and without the
+    permissions, where the condition does not hold."""
     policy = iam.Policy(
         scope,
         f"{name}Policy",
         roles=[role],
-        statements=[
-            iam.PolicyStatement(
-                actions=["secretsmanager:GetSecretValue"], resources=[secret.secret_arn]
-            )
-        ],
+        statements=[iam.PolicyStatement(**statement) for statement in statements],
     )
-    _under(given, secret)
-    _under(given, policy)
-    # Selected beside the policy, so that no instance starts before it may read the secret.
+    _under(condition, policy)
+    # Selected beside the policy, so that no instance starts before it has the permissions.
     policy_resource = policy.node.default_child
     assert isinstance(policy_resource, iam.CfnPolicy)
-    arn = cdk.Fn.select(0, [secret.secret_arn, policy_resource.ref])
-    return secret, _either(given, arn, "")
+    return _either(condition, cdk.Fn.select(0, [value, policy_resource.ref]), "")
 
 
 def _under(condition: cdk.CfnCondition, construct: IConstruct) -> None:

@@ -11,8 +11,10 @@ from constructs import Construct
 
 from chroma_stack.errors import SettingError
 
-_ARN = r"arn:(aws[a-z-]*):secretsmanager:([a-z0-9-]+):\d{12}:secret:[\w/+=.@-]+-[A-Za-z0-9]{6}"
-_ALLOWED = "the whole ARN of a secret, with the hyphen and the six characters at its end"
+ARN = r"arn:(aws[a-z-]*):secretsmanager:([a-z0-9-]+):\d{12}:secret:[\w/+=.@-]+-[A-Za-z0-9]{6}"
+"""Of a secret, whole."""
+
+ARN_ALLOWED = "the whole ARN of a secret, with the hyphen and the six characters at its end"
 
 
 class SecretArn:
@@ -33,9 +35,9 @@ class SecretArn:
         :param arn: the whole ARN, with the six characters that Secrets Manager adds.
         :raises SettingError: when it is no whole ARN of a secret.
         """
-        match = re.fullmatch(_ARN, arn, re.ASCII)
+        match = re.fullmatch(ARN, arn, re.ASCII)
         if match is None:
-            raise SettingError("secret", arn, _ALLOWED)
+            raise SettingError("secret", arn, ARN_ALLOWED)
         partition, region = match.groups()
         # None for a region that this release of aws-cdk-lib does not know.
         if RegionInfo.get(region).partition not in {None, partition}:

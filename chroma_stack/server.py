@@ -18,7 +18,6 @@ from chroma_stack import address as addresses
 from chroma_stack import chroma_config, container_network, storage, user_data
 from chroma_stack.auth import AuthMode, ChromaAuth, parse_origin
 from chroma_stack.endpoint import PORT, Endpoint, IChromaServer, ImportedServer
-from chroma_stack.errors import SettingError
 from chroma_stack.image import ChromaImage
 from chroma_stack.instance import (
     DEFAULT_INSTANCE_TYPE,
@@ -28,6 +27,7 @@ from chroma_stack.instance import (
 )
 from chroma_stack.network import select_subnet
 from chroma_stack.program import Program
+from chroma_stack.tls import ChromaTls, TlsMode
 from chroma_stack.tracing import ChromaTracing
 from chroma_stack.version import DEFAULT_VERSION, ChromaVersion
 
@@ -50,12 +50,14 @@ class ChromaServerOptions(TypedDict, total=False):
     Isolated ones need VPC endpoints, and an image in Amazon ECR: ``docs/private-networks.md``."""
 
     hosted_zone: route53.IHostedZone
-    """The zone for the name of a server that is not in a public subnet. Default: a private one
-    of the server's own, for this VPC."""
+    """The zone for the record that leads to the server. Default: that of ``tls``; without one,
+    in a public subnet none, in any other a private one of the server's own, for this VPC."""
 
     domain_name: str
-    """The name itself. Default: the name of the server's own zone; in a zone that is given,
-    the construct's id in small letters, within it."""
+    """The name that clients use. Default: that of ``tls``; without one, in a zone that is given
+    the construct's id in small letters, within it, else in a public subnet the public DNS name of
+    the Elastic IP, in any other the name of the server's own zone. In a public subnet without a zone
+    the record is yours to make."""
 
     security_groups: Sequence[ec2.ISecurityGroup]
     """The security groups of the instance. Default: a new one that lets nobody in."""
@@ -89,6 +91,10 @@ class ChromaServerOptions(TypedDict, total=False):
 
     auth: ChromaAuth
     """What clients must send. Default: a generated token."""
+
+    tls: ChromaTls
+    """TLS on the server's port, and where its certificate comes from. Default: both plain HTTP
+    and TLS, with a certificate of an authority of the server's own."""
 
     cors_allow_origins: Sequence[str]
     """Origins (``https://app.example.com``, or ``*``) whose pages may call the server from a
@@ -164,6 +170,8 @@ class ChromaServer(IChromaServer):
         port: int = PORT,
         security_group: ec2.ISecurityGroup,
         secret: secretsmanager.ISecret | None = None,
+        tls: bool = False,
+        ca_certificate_parameter_name: str | None = None,
     ) -> IChromaServer:
         """A server that was made elsewhere, e.g. in another app, to be reached from here.
 
@@ -172,13 +180,18 @@ class ChromaServer(IChromaServer):
         :param security_group: what its ``connections`` open.
         :param secret: holds its credential. Default: none is known, and
             ``grant_read_credential`` raises.
+        :param tls: whether its URL begins with ``https``. Default: no.
+        :param ca_certificate_parameter_name: the parameter of Systems Manager that holds the
+            certificate of its own authority. Default: none is known, and
+            ``grant_read_ca_certificate`` raises.
         """
         return ImportedServer(
             scope,
             construct_id,
-            endpoint=Endpoint(hostname, port),
+            endpoint=Endpoint(hostname, port, "https" if tls else "http"),
             security_group=security_group,
             secret=secret,
+            ca_certificate_parameter_name=ca_certificate_parameter_name,
         )
 
     def __init__(
@@ -201,6 +214,8 @@ class ChromaServer(IChromaServer):
         """The release of Chroma."""
         self.auth: ChromaAuth = options.get("auth", ChromaAuth.token())
         """What clients must send."""
+        self.tls: ChromaTls = options.get("tls", ChromaTls.own_authority())
+        """TLS on the port, and where its certificate comes from."""
         self._name_everything()
         subnet = select_subnet(vpc, options.get("vpc_subnets") or ec2.SubnetSelection())
         groups = list(options.get("security_groups", ())) or [self._security_group(vpc)]
@@ -225,12 +240,22 @@ class ChromaServer(IChromaServer):
                 "everything in it.",
             )
 
+        tls = self.tls._bind(self, self._role, address=self._address)
+        self._ca_certificate_parameter_name = tls.ca_certificate_parameter_name
+        if self.tls.mode is TlsMode.OFF:
+            cdk.Annotations.of(self).add_warning_v2(
+                "chroma-stack:tls-off",
+                "tls is off: clients send the credential and the data unencrypted. Set tls to "
+                "required, or to optional.",
+            )
+
         program = Program(self, self._role)
         commands = ec2.UserData.for_linux()
         self.auto_scaling_group: SingletonGroup = self._group(
             vpc, subnet, groups, commands, options
         )
         """The group that keeps the one instance alive."""
+        self.auto_scaling_group.node.add_dependency(*tls.needed)
         commands.add_commands(
             user_data.render(
                 self,
@@ -244,6 +269,7 @@ class ChromaServer(IChromaServer):
                     **self._address.host_settings,
                     **self._chroma_settings(options),
                     **auth.host_settings,
+                    **tls.host_settings,
                 },
                 before=options.get("user_data_before", ()),
                 after=options.get("user_data_after", ()),
@@ -259,9 +285,11 @@ class ChromaServer(IChromaServer):
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where clients reach the server: the public DNS name of its Elastic IP, which inside
-        the VPC resolves to the private address, or its private name."""
-        return Endpoint(self._address.hostname, PORT)
+        """Where clients reach the server: its ``domain_name``, else the public DNS name of its
+        Elastic IP, which inside the VPC resolves to the private address, or its private name.
+        The URL begins with ``https`` when plain HTTP is refused, or when clients trust the
+        certificate by themselves."""
+        return Endpoint(self._address.hostname, PORT, self.tls.scheme)
 
     @property
     def ip_address(self) -> str:
@@ -273,6 +301,17 @@ class ChromaServer(IChromaServer):
         """Its plain string is the credential: the token, or ``user:password``. ``None`` when
         there is no authentication."""
         return self._secret
+
+    @property
+    def ca_certificate_parameter_name(self) -> str | None:
+        """The parameter of Systems Manager that the server writes the certificate of its own
+        authority to. ``None`` without TLS. With a certificate from elsewhere it is of use only
+        until that one is there."""
+        return self._ca_certificate_parameter_name
+
+    @property
+    def _needs_ca_certificate(self) -> bool:
+        return self.endpoint.scheme == "https" and self.tls._trusted_by_file
 
     @property
     def role(self) -> iam.Role:
@@ -400,7 +439,8 @@ class ChromaServer(IChromaServer):
         security_groups: Sequence[ec2.ISecurityGroup],
         options: ChromaServerOptions,
     ) -> addresses.Address:
-        hosted_zone, domain_name = options.get("hosted_zone"), options.get("domain_name")
+        hosted_zone = options.get("hosted_zone") or self.tls._imported_zone(self)
+        domain_name = self.tls._name(options.get("domain_name"))
         if not addresses.is_public(vpc, subnet):
             return addresses.private_name(
                 self,
@@ -410,15 +450,7 @@ class ChromaServer(IChromaServer):
                 hosted_zone=hosted_zone,
                 domain_name=domain_name,
             )
-        instead = (
-            "left out in a public subnet, where the server has an Elastic IP; give that "
-            "a name by a route53.ARecord of yours on server.ip_address"
-        )
-        if hosted_zone is not None:
-            raise SettingError("hosted_zone", hosted_zone.node.path, instead)
-        if domain_name is not None:
-            raise SettingError("domain_name", domain_name, instead)
-        return addresses.elastic_ip(self)
+        return self.tls._public_address(self, domain_name=domain_name, hosted_zone=hosted_zone)
 
     def _group(
         self,

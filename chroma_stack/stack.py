@@ -15,6 +15,7 @@ from chroma_stack.errors import SettingError
 from chroma_stack.network import EVERYWHERE, DefaultVpc, describe, in_zone
 from chroma_stack.server import ChromaServer, ChromaServerOptions, refuse_unknown
 from chroma_stack.settings import Setting
+from chroma_stack.tls import TlsMode
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -82,9 +83,9 @@ class ChromaStackOptions(_StackProps, total=False):
 class ChromaStack(cdk.Stack):
     """A Chroma server with all that it needs, as ``cdk deploy`` makes it.
 
-    Its template has no asset and no custom resource, so that it deploys into an account
-    that was never bootstrapped, unless long settings make it too large for a request, and with
-    plain CloudFormation.
+    Its template has no asset and no custom resource, so that it deploys with plain CloudFormation
+    too. ``cdk deploy`` needs an account that was bootstrapped, as for any template that is too
+    large for a request: it goes through the bucket that ``cdk bootstrap`` makes.
     """
 
     def __init__(
@@ -102,8 +103,8 @@ class ChromaStack(cdk.Stack):
         of_stack = _StackProps.__optional_keys__ - of_server
         props = {k: v for k, v in options.items() if k in of_stack}
         props.setdefault("description", "A Chroma vector database on one EC2 instance")
-        # Neither a bootstrap parameter nor a rule nor roles: none of them is needed
-        # by a template without assets.
+        # Neither a bootstrap parameter nor a rule nor roles: of what cdk bootstrap makes, a
+        # template without assets needs the bucket only.
         props.setdefault("synthesizer", cdk.LegacyStackSynthesizer())
         super().__init__(scope, construct_id, **cast("Any", props))
         server = {k: v for k, v in options.items() if k in of_server}
@@ -194,9 +195,12 @@ class ChromaStack(cdk.Stack):
                 "auth=none and allowedCidr=0.0.0.0/0: ANYONE ON THE INTERNET CAN READ, CHANGE "
                 "AND DELETE EVERYTHING in this server. Set allowedCidr, or leave out auth.",
             )
-        else:
+        elif self.server.tls.mode is not TlsMode.REQUIRED:
+            off = self.server.tls.mode is TlsMode.OFF
             cdk.Annotations.of(self).add_warning_v2(
                 "chroma-stack:plain-to-the-world",
-                "allowedCidr=0.0.0.0/0: the whole internet reaches port 8000, and there is no TLS: "
-                "clients send the credential unencrypted. Set allowedCidr to your own networks.",
+                "allowedCidr=0.0.0.0/0: the whole internet reaches port 8000, and "
+                f"{'there is no TLS' if off else 'it takes plain HTTP'}: clients "
+                f"{'' if off else 'that use http:// '}send the credential unencrypted. Set "
+                "tls=required, which refuses plain requests, or allowedCidr to your own networks.",
             )

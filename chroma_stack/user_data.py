@@ -53,11 +53,25 @@ _LONGEST_PSEUDO_PARAMETER = {
 https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html"""
 
 _LONGEST_ID = {
+    "AWS::CertificateManager::AcmeEndpoint": len(
+        "https://acm-acme-enroll.ap-southeast-1.api.aws/01234567-89ab-cdef-0123-456789abcdef/directory"
+    ),
+    "AWS::CertificateManager::AcmeExternalAccountBinding": len(
+        "arn:aws-us-gov:acm:ap-southeast-1:123456789012:acme-endpoint/"
+        "01234567-89ab-cdef-0123-456789abcdef/acme-external-account-binding/"
+        "01234567-89ab-cdef-0123-456789abcdef"
+    ),
     "AWS::EC2::EIP": len("eipalloc-0123456789abcdef0"),
     "AWS::EC2::NetworkInterface": len("eni-0123456789abcdef0"),
     "AWS::EC2::Volume": len("vol-0123456789abcdef0"),
 }
-"""https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html"""
+"""https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html and
+https://docs.aws.amazon.com/acm/latest/userguide/acm-acme-endpoints.html"""
+
+_LONGEST_PUBLIC_NAME = (
+    len("ec2-255-255-255-255.ap-southeast-1.compute.") + _LONGEST_PSEUDO_PARAMETER["AWS::URLSuffix"]
+)
+"""What a parameter of the stack holds of which another property than its name is read."""
 
 _AROUND_LOGICAL_ID = {
     "AWS::SSM::Parameter": len("CFN--0123456789abcdef"),
@@ -156,6 +170,12 @@ class _Lengths:
         match value:
             case str() | int():
                 return len(str(value).encode())
+            case {"Fn::Join": [separator, {"Fn::Split": [delimiter, text]}]} if len(
+                separator
+            ) <= len(delimiter):
+                return self.of(text)
+            case {"Fn::GetAtt": [name, "Value"]} if self._is_parameter(name):
+                return _LONGEST_PUBLIC_NAME
             case {"Fn::Join": [separator, list() as parts]}:
                 return sum(self.of(part) + len(separator) for part in parts)
             case {"Fn::If": [_, if_true, if_false]}:
@@ -167,6 +187,13 @@ class _Lengths:
                     return _LONGEST_PSEUDO_PARAMETER[name]
                 return self._of_element(name)
         return _LONGEST_ARN
+
+    def _is_parameter(self, logical_id: str) -> bool:
+        element = self._elements.get(logical_id)
+        return (
+            isinstance(element, cdk.CfnResource)
+            and element.cfn_resource_type == "AWS::SSM::Parameter"
+        )
 
     def _of_element(self, logical_id: str) -> int:
         element = self._elements.get(logical_id)

@@ -4,6 +4,9 @@ local turn = 0
 
 function init()
   wrk.headers["Authorization"] = os.getenv("AUTHORIZATION")
+  if os.getenv("CONNECTION") then
+    wrk.headers["Connection"] = os.getenv("CONNECTION")
+  end
   if os.getenv("BODIES") then
     wrk.method = "POST"
     wrk.headers["Content-Type"] = "application/json"

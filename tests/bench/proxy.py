@@ -3,8 +3,10 @@
     python -m tests.bench.proxy [--rounds 5] [--seconds 3]
 
 All stand in front of one Chroma with 20,000 vectors of 384 dimensions, make the same check
-and write an access log. A round measures all of them, in an order drawn anew; a ratio is to
-the direct measurement of the same round. Printed are the medians of the rounds.
+and write an access log; the proxy and nginx in plain and over TLS, with the same certificate, where
+the proxy has one port for both and nginx two. A round measures all of them, in an order drawn anew,
+on connections that are kept and on new ones; a ratio is to the direct measurement of the same
+round. Printed are the medians of the rounds.
 """
 
 from __future__ import annotations
@@ -26,13 +28,14 @@ import httpx
 
 from tests.host.chroma_servers import CURRENT, ChromaServer
 from tests.host.container_network import ContainerNetwork
+from tests.host.haproxys import AMAZON_LINUX, haproxy
 from tests.host.programs import free_port, wait_until
-from tests.host.proxy import Proxy
+from tests.host.proxy import VERIFY, Proxy
 
 VECTORS, DIMENSIONS, BATCH = 20_000, 384, 2_000
 CLIENTS = (1, 8, 32)
 HEARTBEAT_CLIENTS = 16
-AIM_P50, AIM_P99 = 1.10, 1.25
+AIMS = {"haproxy": 1.10, "haproxy tls": 1.15}
 TOKEN = "bench-token"
 AUTHORIZATION = f"Bearer {TOKEN}"
 COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
@@ -55,6 +58,11 @@ http {{
     upstream chroma {{ server {chroma}; keepalive 64; }}
     server {{
         listen 127.0.0.1:{port};
+        listen 127.0.0.1:{tls_port} ssl;
+        ssl_certificate {certificate};
+        ssl_certificate_key {certificate};
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_session_cache shared:chroma:10m;
         location / {{
             if ($refused) {{ return 401; }}
             proxy_pass http://chroma;
@@ -96,6 +104,8 @@ class Way:
     process: subprocess.Popen[bytes] | None = None
     p50: dict[int, list[float]] = field(default_factory=dict)
     p99: dict[int, list[float]] = field(default_factory=dict)
+    new: dict[int, list[float]] = field(default_factory=dict)
+    """The median with a new connection for each request."""
     heartbeats: list[float] = field(default_factory=list)
 
     def memory(self) -> float:
@@ -110,27 +120,30 @@ class Way:
 
 
 def other_proxy(
-    name: str, config: str, command: list[str], chroma: str, folder: Path
-) -> Way | None:
+    name: str, config: str, command: list[str], chroma: str, folder: Path, certificate: Path
+) -> list[Way]:
     """nginx or Caddy with the proxy's check, when it is installed."""
     if shutil.which(command[0]) is None:
         print(f"skipped: no {name}; sudo apt-get install {' '.join(PACKAGES)}")
-        return None
-    port = free_port()
+        return []
+    port, tls_port = free_port(), free_port()
     file = folder / f"{name}.conf"
-    values = {"folder": folder, "port": port, "chroma": chroma, "authorization": AUTHORIZATION}
-    file.write_text(config.format(**values))
+    values = {"folder": folder, "port": port, "tls_port": tls_port, "certificate": certificate}
+    file.write_text(config.format(chroma=chroma, authorization=AUTHORIZATION, **values))
     with (folder / f"{name}.out").open("wb") as out:
         environment = os.environ | {"HOME": str(folder), "XDG_DATA_HOME": str(folder)}
         process = subprocess.Popen(
             [*command, str(file)], cwd=folder, env=environment, stdout=out, stderr=out
         )
-    return Way(name, f"http://127.0.0.1:{port}", process)
+    ways = [Way(name, f"http://127.0.0.1:{port}", process)]
+    if "tls_port" in config:
+        ways.append(Way(f"{name} tls", f"https://127.0.0.1:{tls_port}", process))
+    return ways
 
 
 def answers(way: Way) -> bool:
     try:
-        return httpx.get(f"{way.url}/api/v2/heartbeat").is_success
+        return httpx.get(f"{way.url}/api/v2/heartbeat", verify=VERIFY).is_success
     except httpx.HTTPError:
         return False
 
@@ -139,9 +152,10 @@ def check(way: Way) -> None:
     """The way serves the credential and, unless it is the direct one, nothing else."""
     wait_until(lambda: answers(way), f"{way.name} answers")
     right = {"Authorization": AUTHORIZATION}
-    assert httpx.get(way.url + COLLECTIONS, headers=right).status_code == 200, way.name
+    url = way.url + COLLECTIONS
+    assert httpx.get(url, headers=right, verify=VERIFY).status_code == 200, way.name
     if way.process is not None:
-        assert httpx.get(way.url + COLLECTIONS).status_code == 401, way.name
+        assert httpx.get(url, verify=VERIFY).status_code == 401, way.name
 
 
 def vector() -> list[float]:
@@ -167,12 +181,16 @@ def fill(chroma: ChromaServer, folder: Path) -> tuple[str, Path]:
     return f"{COLLECTIONS}/{created}/query", queries
 
 
-def load(url: str, clients: int, seconds: float, bodies: Path | None = None) -> tuple[float, ...]:
+def load(
+    url: str, clients: int, seconds: float, bodies: Path | None = None, *, new: bool = False
+) -> tuple[float, ...]:
     """Median and 99th percentile in microseconds, and requests a second."""
     script = str(Path(__file__).with_name("load.lua"))
     environment = os.environ | {"AUTHORIZATION": AUTHORIZATION}
     if bodies is not None:
         environment["BODIES"] = str(bodies)
+    if new:
+        environment["CONNECTION"] = "close"
     done = subprocess.run(
         ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout=30s", "-s", script, url],
         env=environment,
@@ -193,6 +211,8 @@ def measure(ways: list[Way], path: str, queries: Path, rounds: int, seconds: flo
                 p50, p99, _ = load(way.url + path, clients, seconds, queries)
                 way.p50.setdefault(clients, []).append(p50)
                 way.p99.setdefault(clients, []).append(p99)
+                p50, _, _ = load(way.url + path, clients, seconds, queries, new=True)
+                way.new.setdefault(clients, []).append(p50)
         for way in random.sample(ways, len(ways)):
             rate = load(way.url + "/api/v2/heartbeat", HEARTBEAT_CLIENTS, seconds)[2]
             way.heartbeats.append(rate)
@@ -205,27 +225,36 @@ def ratio(to: list[float], of: list[float]) -> float:
 
 def report(direct: Way, others: list[Way]) -> None:
     median = statistics.median
-    columns = [f"{what} {clients}" for clients in CLIENTS for what in ("p50", "p99")]
-    print(f"\n{'clients':10}" + "".join(f"{name:>10}" for name in [*columns, "beats/s", "MiB"]))
+    columns = [f"{what} {clients}" for clients in CLIENTS for what in ("p50", "p99", "new")]
+    print(f"\n{'clients':12}" + "".join(f"{name:>9}" for name in [*columns, "beats/s", "MiB"]))
     cells = [
         f"{median(values) / 1000:.2f} ms"
         for clients in CLIENTS
-        for values in (direct.p50[clients], direct.p99[clients])
+        for values in (direct.p50[clients], direct.p99[clients], direct.new[clients])
     ]
     cells += [f"{median(direct.heartbeats):.0f}", ""]
-    print(f"{direct.name:10}" + "".join(f"{cell:>10}" for cell in cells))
+    print(f"{direct.name:12}" + "".join(f"{cell:>9}" for cell in cells))
     for way in others:
         cells = [
             f"{ratio(base[clients], mine[clients]):.2f}"
             for clients in CLIENTS
-            for base, mine in ((direct.p50, way.p50), (direct.p99, way.p99))
+            for base, mine in (
+                (direct.p50, way.p50),
+                (direct.p99, way.p99),
+                (direct.new, way.new),
+            )
         ]
         cells += [f"{ratio(direct.heartbeats, way.heartbeats):.2f}", f"{way.memory():.1f}"]
-        print(f"{way.name:10}" + "".join(f"{cell:>10}" for cell in cells))
-    proxy = others[0]
-    p50 = max(ratio(direct.p50[clients], proxy.p50[clients]) for clients in CLIENTS)
-    p99 = max(ratio(direct.p99[clients], proxy.p99[clients]) for clients in CLIENTS)
-    print(f"\nthe proxy at worst: p50 {p50:.2f} (aim {AIM_P50}), p99 {p99:.2f} (aim {AIM_P99})")
+        print(f"{way.name:12}" + "".join(f"{cell:>9}" for cell in cells))
+    print()
+    by_name = {way.name: way for way in others}
+    for name, aim in AIMS.items():
+        worst = max(ratio(direct.p50[it], by_name[name].p50[it]) for it in CLIENTS)
+        print(f"{name} at worst: p50 {worst:.2f} of direct (aim {aim})", end="")
+        if nginx := by_name.get(name.replace("haproxy", "nginx")):
+            to_nginx = [ratio(nginx.p50[it], by_name[name].p50[it]) for it in CLIENTS]
+            print(", of nginx " + ", ".join(f"{it:.2f}" for it in to_nginx), end="")
+        print()
 
 
 def main() -> None:
@@ -245,16 +274,21 @@ def main() -> None:
             chroma = ChromaServer(CURRENT, folder, network=network)
             stop.append(chroma.stop)
             path, queries = fill(chroma, folder)
-            proxy = Proxy(folder, chroma.address, credential=TOKEN).start()
+            program = haproxy(AMAZON_LINUX)
+            proxy = Proxy(folder, chroma.address, credential=TOKEN, program=program).start()
             stop.append(proxy.stop)
-            others = [Way("haproxy", proxy.url, proxy.haproxy)]
+            others = [
+                Way("haproxy", proxy.url, proxy.haproxy),
+                Way("haproxy tls", f"https://{proxy.address}", proxy.haproxy),
+            ]
             nginx = ["nginx", "-e", str(folder / "nginx.err"), "-c"]
             caddy = ["caddy", "run", "--adapter", "caddyfile", "--config"]
             for name, config, command in (("nginx", NGINX, nginx), ("caddy", CADDY, caddy)):
-                way = other_proxy(name, config, command, chroma.address, folder)
-                if way is not None and way.process is not None:
+                ways = other_proxy(name, config, command, chroma.address, folder, proxy.certificate)
+                for way in ways[:1]:
+                    assert way.process is not None
                     stop += [way.process.wait, way.process.terminate]
-                    others.append(way)
+                others += ways
             direct = Way("direct", f"http://{chroma.address}")
             for way in (direct, *others):
                 check(way)

@@ -1,7 +1,7 @@
 """Runs the real CDK command line on this project's app, in a directory of its own.
 
-Nothing is bootstrapped unless a test does it: that a deployment works otherwise shows that it works in an account that
-never was.
+The template is larger than a request to CloudFormation may be, so a deployment needs the bucket that `cdk bootstrap`
+makes, once for each account.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ class Cdk:
     environment: Mapping[str, str]
     """The variables that name the account, such as `MotoServer.environment`."""
 
+    bootstrapped: bool = False
+    """Whether the account was bootstrapped; otherwise the first deployment does it."""
+
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         for name in ("app.py", "cdk.json", "chroma_stack"):
@@ -61,6 +64,7 @@ class Cdk:
 
     def deploy(self, context: Context | None = None, app: str | None = None) -> dict[str, str]:
         """Deploys the stack and returns its outputs. `app`: another command than that of `cdk.json`."""
+        self.bootstrap(context, app)
         outputs = self.directory / "outputs.json"
         outputs.unlink(missing_ok=True)
         # direct, without previous parameters: moto's change sets give no outputs and lose the type of a parameter.
@@ -73,6 +77,12 @@ class Cdk:
         self.run("deploy", *options, context=context, app=app)
         [of_stack] = json.loads(outputs.read_text()).values()
         return dict(of_stack)
+
+    def bootstrap(self, context: Context | None = None, app: str | None = None) -> None:
+        """Bootstraps the account, unless that was done."""
+        if not self.bootstrapped:
+            self.run("bootstrap", context=context, app=app)
+            self.bootstrapped = True
 
     def destroy(self, context: Context | None = None, app: str | None = None) -> None:
         """Deletes the stack without a question."""
@@ -135,7 +145,10 @@ class Cdk:
             for name, value in os.environ.items()
             if not name.startswith(("AWS_", "CDK_"))
         }
+        # By address: a bucket's name would be put before a host name, and not be resolved.
+        endpoint = self.environment.get("AWS_ENDPOINT_URL", "").replace("localhost", "127.0.0.1")
         return kept | {
+            **({"AWS_ENDPOINT_URL_S3": endpoint} if endpoint else {}),
             "CDK_HOME": str(self.directory / "home"),
             "CDK_DISABLE_CLI_TELEMETRY": "true",
             # aws-cdk-lib's own check of the template takes a third of each command; test_template.py turns it on.

@@ -31,6 +31,7 @@ from moto.core.common_models import CloudFormationModel
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models.elastic_ip_addresses import ElasticAddress
 from moto.ec2.models.instances import Instance
+from moto.route53 import models as route53
 from moto.secretsmanager.models import secretsmanager_backends
 from moto.ssm.models import ssm_backends
 
@@ -66,6 +67,7 @@ def install() -> None:
     models.ChangeSet.apply = _apply  # type: ignore[method-assign]
     Instance.terminate = _terminate  # type: ignore[method-assign]
     Instance.add_block_device = _add_block_device  # type: ignore[method-assign]
+    route53.create_route53_zone_id = _zone_id
     FakeAutoScalingGroup.image_id = property(_launched_image)  # type: ignore[assignment]
     ElasticAddress.has_cfn_attr = classmethod(_has_address_attribute)  # type: ignore[assignment,method-assign]
     ElasticAddress.get_cfn_attribute = _address_attribute  # type: ignore[method-assign]
@@ -94,6 +96,14 @@ def _get_param(self: CloudFormationResponse, name: str, if_none: Any = None) -> 
             f"Member must have length less than or equal to {LARGEST_BODY}"
         )
     return value
+
+
+_moto_zone_id = route53.create_route53_zone_id
+
+
+def _zone_id(*arguments: Any, **more: Any) -> str:
+    """The id of a hosted zone, which begins with a Z; moto's with any letter."""
+    return f"Z{_moto_zone_id(*arguments, **more)[1:]}"
 
 
 _moto_apply = models.ChangeSet.apply
@@ -504,6 +514,74 @@ class BucketPolicy(CloudFormationModel):
         cls, resource_name: str, cloudformation_json: Properties, *_: Any, **__: Any
     ) -> BucketPolicy:
         return cls(cloudformation_json["Properties"]["Bucket"])
+
+
+class _OfAcme:
+    """A resource of ACM's ACME endpoints, of which moto has nothing: only what was asked for is kept. It is no
+    `CloudFormationModel` itself, since moto looks at direct subclasses only."""
+
+    kind: ClassVar[str]
+    arn: ClassVar[str]
+    """The attribute that is the ARN."""
+
+    made: ClassVar[dict[str, Properties]]
+    """The properties of each one that is there, by its ARN."""
+
+    def __init__(self, arn: str) -> None:
+        self.physical_resource_id = arn
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return ""
+
+    @classmethod
+    def cloudformation_type(cls) -> str:
+        return f"AWS::CertificateManager::{cls.kind}"
+
+    @classmethod
+    def has_cfn_attr(cls, attr: str) -> bool:
+        return attr in (cls.arn, "EndpointUrl")
+
+    def get_cfn_attribute(self, attribute_name: str) -> str:
+        if attribute_name == "EndpointUrl":
+            endpoint = self.physical_resource_id.rpartition("/")[2]
+            return f"https://acm-acme-enroll.us-east-1.api.aws/{endpoint}/directory"
+        return self.physical_resource_id
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls,
+        resource_name: str,
+        cloudformation_json: Properties,
+        account_id: str,
+        region_name: str,
+        **_: Any,
+    ) -> _OfAcme:
+        made = cls(f"arn:aws:acm:{region_name}:{account_id}:{cls.kind}/{secrets.token_hex(16)}")
+        cls.made[made.physical_resource_id] = cloudformation_json["Properties"]
+        return made
+
+    @classmethod
+    def delete_from_cloudformation_json(cls, resource_name: str, *_: Any) -> None:
+        del cls.made[resource_name]
+
+
+class AcmeEndpoint(_OfAcme, CloudFormationModel):
+    """`AWS::CertificateManager::AcmeEndpoint`."""
+
+    kind, arn, made = "AcmeEndpoint", "AcmeEndpointArn", {}
+
+
+class AcmeDomainValidation(_OfAcme, CloudFormationModel):
+    """`AWS::CertificateManager::AcmeDomainValidation`."""
+
+    kind, arn, made = "AcmeDomainValidation", "Arn", {}
+
+
+class AcmeExternalAccountBinding(_OfAcme, CloudFormationModel):
+    """`AWS::CertificateManager::AcmeExternalAccountBinding`."""
+
+    kind, arn, made = "AcmeExternalAccountBinding", "AcmeExternalAccountBindingArn", {}
 
 
 class AutoScalingGroup(CloudFormationModel):

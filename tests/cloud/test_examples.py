@@ -50,14 +50,11 @@ def deployed(
     cdk_program: None, aws: MotoServer, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Deployed]:
     """All examples in one account, which was bootstrapped from the first one's folder."""
-    # By address: a bucket's name would be put before a host name, and not be resolved.
-    environment = aws.environment | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{aws.port}"}
     made: dict[str, Deployed] = {}
     for name in EXAMPLES:
-        cdk = ExampleCdk(tmp_path_factory.mktemp("project") / "examples" / name, environment)
-        if not made:
-            cdk.synth()
-            cdk.run("bootstrap")
+        directory = tmp_path_factory.mktemp("project") / "examples" / name
+        cdk = ExampleCdk(directory, aws.environment, bootstrapped=bool(made))
+        cdk.bootstrap()
         before = set(aws.stacks())
         outputs = cdk.deploy()
         [stack_name] = set(aws.stacks()) - before

@@ -259,6 +259,37 @@ def test_the_file_may_be_uploaded_by_hand_and_the_server_use_an_existing_network
     )
 
 
+def test_a_name_in_a_hosted_zone_gets_a_record_and_no_authority_of_its_own(
+    aws: MotoServer, url: str, first: Deployed, others: object
+) -> None:
+    zones = aws.client("route53")
+    zone = zones.create_hosted_zone(Name="example.com", CallerReference="name")["HostedZone"]["Id"]
+    parameters = (
+        "ParameterKey=DomainName,ParameterValue=chroma.example.com "
+        f"ParameterKey=HostedZoneId,ParameterValue={zone.rpartition('/')[2]} "
+        "ParameterKey=TlsMode,ParameterValue=required"
+    )
+    run(aws, f"{CREATE} --parameters {parameters}".replace("URL", url).replace(STACK, "Named"))
+    made = Deployed.record(aws, "Named")
+    assert made.outputs["ServerUrl"] == "https://chroma.example.com:8000"
+    assert "CaCertificateCommand" not in made.outputs
+    assert made.settings["TLS"] == "required"
+    assert made.settings["TLS_NAMES"].startswith("chroma.example.com ec2-")
+    assert made.settings["ACME_DIRECTORY"].startswith("https://acme-v02.api.letsencrypt.org/")
+    records = zones.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+    [target] = [it["ResourceRecords"][0]["Value"] for it in records if it["Type"] == "CNAME"]
+    assert target == f"ec2-{made.outputs['ServerIp'].replace('.', '-')}.compute-1.amazonaws.com"
+    assert first.settings["ACME_DIRECTORY"] == ""
+
+
+def test_the_certificate_of_the_servers_own_authority_is_read_by_a_command(
+    aws: MotoServer, first: Deployed, tmp_path: Path
+) -> None:
+    command = first.outputs["CaCertificateCommand"]
+    run(aws, f"cd {tmp_path} && {command}")
+    assert "The server writes" in (tmp_path / "chroma-ca.pem").read_text()
+
+
 # --- updating ---------------------------------------------------------------------------------------------------------
 
 [DEPLOY] = set(

@@ -56,14 +56,36 @@ def _are_texts(parts: Any) -> bool:
     return isinstance(parts, list) and all(isinstance(part, str) for part in parts)
 
 
+def _joined(argument: Any) -> Any:
+    """What is put together, as far as it is known: as aws-cdk-lib writes it, which has no text
+    beside another and none in another."""
+    separator, parts = argument
+    if _are_texts(parts):
+        return separator.join(parts)
+    if separator != "" or not isinstance(parts, list):
+        return {"Fn::Join": argument}
+    left: list[Any] = []
+    for part in parts:
+        inner = [part]
+        if isinstance(part, dict) and part.get("Fn::Join", [None])[0] == "":
+            inner = part["Fn::Join"][1]
+        for one in inner:
+            if isinstance(one, str) and left and isinstance(left[-1], str):
+                left[-1] += one
+            elif one != "":
+                left.append(one)
+    return {"Fn::Join": ["", left]}
+
+
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "Fn::Not": lambda it: not it[0],
     "Fn::Or": any,
+    "Fn::And": all,
     "Fn::Equals": lambda it: it[0] == it[1],
     "Fn::Contains": lambda it: it[1] in it[0],
     # What is put together from texts, or taken apart, unless a reference is in it.
     "Fn::Split": lambda it: it[1].split(it[0]) if isinstance(it[1], str) else {"Fn::Split": it},
-    "Fn::Join": lambda it: it[0].join(it[1]) if _are_texts(it[1]) else {"Fn::Join": it},
+    "Fn::Join": _joined,
     # From a list that is known; not from the zones of the region.
     "Fn::Select": lambda it: it[1][int(it[0])] if isinstance(it[1], list) else {"Fn::Select": it},
 }

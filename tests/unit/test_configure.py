@@ -151,6 +151,9 @@ def test_one_that_is_kept_with_the_same_value_is_not() -> None:
         ({}, {"auth": "none"}),
         ({"auth": "basic"}, {"auth": "none"}),
         ({}, {"keyName": "ops"}),
+        ({}, {"tls": "off"}),
+        ({"tls": "required"}, {"tls": "optional"}),
+        ({"tls": "required"}, {}),
         (
             {"keyName": "ops", "sshCidr": "192.0.2.0/31"},
             {"keyName": "ops", "sshCidr": "192.0.2.0/30"},
@@ -175,6 +178,8 @@ def test_weaker_settings_than_those_of_the_last_command_are_pointed_out(
         ({"allowedCidr": "10.0.0.0/9,10.128.0.0/9"}, {"allowedCidr": "10.0.0.0/8"}),
         ({"auth": "none"}, {"auth": "none"}),
         ({"auth": "token"}, {"auth": "basic"}),
+        ({}, {"tls": "required"}),
+        ({"tls": "off"}, {"tls": "optional"}),
         ({"keyName": "ops"}, {"keyName": "ops", "sshCidr": "192.0.2.1/32"}),
         ({}, {"stackName": "Another", "auth": "none"}),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import aws_cdk as cdk
 import pytest
@@ -14,7 +15,14 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk.assertions import Match, Template
 
-from chroma_stack import ChromaAuth, ChromaServer, IChromaServer, SettingError
+from chroma_stack import (
+    ChromaAuth,
+    ChromaServer,
+    ChromaTls,
+    IChromaServer,
+    SettingError,
+    TlsMode,
+)
 from tests.unit.construct import PUBLIC, server_in
 from tests.unit.synthesis import properties
 
@@ -24,7 +32,10 @@ def client(stack: cdk.Stack) -> iam.Role:
 
 
 def imported(
-    stack: cdk.Stack, secret: secretsmanager.ISecret | None = None, port: int = 8000
+    stack: cdk.Stack,
+    secret: secretsmanager.ISecret | None = None,
+    port: int = 8000,
+    **more: Any,
 ) -> IChromaServer:
     group = ec2.SecurityGroup.from_security_group_id(stack, "Theirs", "sg-0123456789abcdef0")
     return ChromaServer.from_chroma_server_attributes(
@@ -34,6 +45,7 @@ def imported(
         port=port,
         security_group=group,
         secret=secret,
+        **more,
     )
 
 
@@ -197,6 +209,84 @@ def test_a_client_of_a_server_made_elsewhere_is_connected_likewise() -> None:
     secret = secretsmanager.Secret.from_secret_name_v2(stack, "Token", "chroma")
     imported(stack, secret).grant_connect(function_in(stack))
     assert ingress_and_reads(stack) == (1, 1)
+
+
+def certificate_reads(stack: cdk.Stack) -> list[Any]:
+    """What somebody but us may read in Systems Manager."""
+    policies = Template.from_stack(stack).find_resources("AWS::IAM::Policy")
+    return [
+        statement["Resource"]
+        for name, policy in policies.items()
+        if not name.startswith("Chroma")
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if "ssm:GetParameter" in statement["Action"]
+    ]
+
+
+REQUIRED = ChromaTls.own_authority(mode=TlsMode.REQUIRED)
+FROM_ACME = ChromaTls.acme(domain_name="chroma.example.com", hosted_zone="Z123")
+
+
+@pytest.mark.parametrize(
+    ("tls", "count"),
+    [(REQUIRED, 1), (ChromaTls.own_authority(), 0), (FROM_ACME, 0), (ChromaTls.off(), 0)],
+    ids=["required", "optional", "ACME", "off"],
+)
+def test_a_client_that_needs_the_authoritys_certificate_may_read_it(
+    tls: ChromaTls, count: int
+) -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    server = server_in(stack, lambda _: {"tls": tls})
+    assert server.grant_connect(function_in(stack)).success
+    assert ingress_and_reads(stack) == (1, 1)
+    reads = certificate_reads(stack)
+    assert len(reads) == count
+    for resource in reads:
+        assert "parameter/" in json.dumps(resource)
+        assert "*" not in json.dumps(resource)
+
+
+def test_without_authentication_a_client_is_still_let_read_that_certificate() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    server = server_in(stack, lambda _: {"auth": ChromaAuth.none(), "tls": REQUIRED})
+    assert server.grant_connect(function_in(stack)).success
+    assert ingress_and_reads(stack) == (1, 0)
+    assert len(certificate_reads(stack)) == 1
+
+
+def test_any_principal_may_be_let_read_the_authoritys_certificate() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    server = server_in(stack)
+    assert server.grant_read_ca_certificate(client(stack)).success
+    [resource] = certificate_reads(stack)
+    name = stack.resolve(server.ca_certificate_parameter_name)
+    assert name in resource["Fn::Join"][1]
+
+
+def test_there_is_no_certificate_to_read_without_tls() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    server = server_in(stack, lambda _: {"tls": ChromaTls.off()})
+    assert server.ca_certificate_parameter_name is None
+    with pytest.raises(SettingError, match=r"^tls='off'.*optional or required"):
+        server.grant_read_ca_certificate(client(stack))
+
+
+def test_a_server_made_elsewhere_is_reached_by_tls() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    server = imported(stack, tls=True, ca_certificate_parameter_name="/chroma/authority")
+    assert server.endpoint.url == "https://chroma.corp.example:8000"
+    server.grant_connect(function_in(stack))
+    [resource] = certificate_reads(stack)
+    assert json.dumps(resource).endswith(':parameter/chroma/authority"]]}')
+
+
+def test_a_server_made_elsewhere_may_have_a_certificate_that_every_client_trusts() -> None:
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    server = imported(stack, tls=True)
+    server.grant_connect(function_in(stack))
+    assert certificate_reads(stack) == []
+    with pytest.raises(SettingError, match=r"^tls="):
+        server.grant_read_ca_certificate(client(stack))
 
 
 def test_the_interface_cannot_be_instantiated() -> None:

@@ -136,6 +136,7 @@ def test_the_instance_may_do_nothing_else_but_what_its_boot_and_its_health_check
         "secretsmanager:GetSecretValue",
         "secretsmanager:DescribeSecret",
         "ssm:GetParameters",
+        "ssm:PutParameter",
     }
     everywhere = [it["Action"] for it in statements(template()) if it["Resource"] == "*"]
     assert everywhere == ["ec2:DescribeTags"]

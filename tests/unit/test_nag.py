@@ -14,7 +14,7 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk.assertions import Template
 
-from chroma_stack import acknowledge, published_template
+from chroma_stack import ChromaTls, acknowledge, published_template
 from tests.unit.construct import server_in
 from tests.unit.synthesis import stack
 from tests.unit.test_template import EVERYTHING
@@ -47,6 +47,14 @@ def app_with_a_server(
     return theirs
 
 
+def app_with_acm() -> cdk.Stack:
+    """A stack of somebody else's, with a server that ACM issues a certificate to."""
+    theirs = cdk.Stack(cdk.App(), "Theirs")
+    certificate = ChromaTls.acm(domain_name="chroma.example.com", hosted_zone="Z123")
+    server_in(theirs, lambda _: {"tls": certificate})
+    return theirs
+
+
 PUBLIC = ec2.SubnetType.PUBLIC
 KEPT = "kept-acknowledgement"
 OPEN = "AwsSolutions-EC23"
@@ -58,6 +66,7 @@ STACKS: dict[str, Callable[[], cdk.Stack]] = {
     "a server in a region": lambda: app_with_a_server(
         ec2.SubnetType.PUBLIC, cdk.Environment(account="123456789012", region="eu-central-1")
     ),
+    "a server with a certificate from ACM": app_with_acm,
     "the stack": stack,
     "the stack with everything": lambda: stack(**ALL),
 }

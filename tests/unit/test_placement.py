@@ -187,15 +187,82 @@ def test_what_is_no_name_in_the_zone_is_refused(name: str, sentence: str) -> Non
         server_template(lambda stack: {"hosted_zone": given_zone(stack), "domain_name": name})
 
 
+def public(**more: Any) -> tuple[ChromaServer, Template]:
+    """A server in a public subnet, and the template of its stack."""
+    stack = cdk.Stack(cdk.App(), "Theirs")
+    zone = {"hosted_zone": given_zone(stack)} if more.pop("in_zone", False) else {}
+    server = server_in(stack, lambda _: {"vpc_subnets": PUBLIC, **zone, **more})
+    return server, Template.from_stack(stack)
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("hosted_zone", given_zone), ("domain_name", lambda _: "chroma.corp.example")],
+    ("more", "name"),
+    [
+        ({}, "chroma.corp.example"),
+        ({"domain_name": "vectors.corp.example"}, "vectors.corp.example"),
+    ],
 )
-def test_a_name_is_not_for_a_server_in_a_public_subnet(
-    name: str, value: Callable[[cdk.Stack], Any]
+def test_a_public_server_in_a_zone_is_an_alias_of_its_public_dns_name(
+    more: dict[str, str], name: str
 ) -> None:
-    with pytest.raises(SettingError, match=rf"^{name}=.*Elastic IP"):
-        server_template(lambda stack: {"vpc_subnets": PUBLIC, name: value(stack)})
+    """Which inside the VPC resolves to the private address."""
+    server, made = public(in_zone=True, **more)
+    assert server.endpoint.hostname == name
+    record = properties(made, RECORD)
+    assert (record["HostedZoneId"], record["Name"], record["Type"]) == ("Z123", f"{name}.", "CNAME")
+    [target] = record["ResourceRecords"]
+    assert target["Fn::GetAtt"][0].startswith("ChromaHostname")
+    assert "route53" not in str(statements(made))
+
+
+def test_the_zones_own_name_leads_to_the_elastic_ip() -> None:
+    record = properties(public(in_zone=True, domain_name="corp.example")[1], RECORD)
+    assert (record["Name"], record["Type"]) == ("corp.example.", "A")
+    assert record["ResourceRecords"] == [{"Ref": "ChromaAddress85771F15"}]
+
+
+def test_the_shortest_name_in_a_zone_that_is_known_by_its_id_is_the_zones_own() -> None:
+    by_id = template(domainName="corp.example", hostedZoneId="Z123")
+    assert properties(by_id, RECORD)["Type"] == "A"
+
+
+def test_a_name_without_a_zone_is_used_for_a_public_server_and_its_record_is_the_users() -> None:
+    server, made = public(domain_name="chroma.corp.example")
+    assert server.endpoint.url == "http://chroma.corp.example:8000"
+    assert made.find_resources(RECORD) == {}
+
+
+@pytest.mark.parametrize("subnets", [{}, {"vpc_subnets": PUBLIC}], ids=["private", "public"])
+def test_a_zone_that_is_known_by_its_id_only_needs_a_name(subnets: dict[str, Any]) -> None:
+    def by_id(stack: cdk.Stack, **more: str) -> dict[str, Any]:
+        zone = route53.HostedZone.from_hosted_zone_id(stack, "Zone", "Z123")
+        return {**subnets, "hosted_zone": zone, **more}
+
+    with pytest.raises(SettingError, match=r"^domain_name=.*known by its id only"):
+        server_template(by_id)
+    made = server_template(lambda stack: by_id(stack, domain_name="chroma.corp.example"))
+    record = properties(made, RECORD)
+    assert (record["HostedZoneId"], record["Name"]) == ("Z123", "chroma.corp.example.")
+
+
+@pytest.mark.parametrize("name", ["Chroma.corp.example", "*.corp.example", "chroma.other.example"])
+def test_what_is_no_name_in_the_zone_is_refused_for_a_public_server_too(name: str) -> None:
+    with pytest.raises(SettingError, match=r"^domain_name="):
+        public(in_zone=True, domain_name=name)
+
+
+@pytest.mark.parametrize(
+    ("in_zone", "first"), [(True, "chroma.corp.example "), (False, "")], ids=["a name", "no name"]
+)
+def test_a_certificate_names_the_host_name_first(in_zone: bool, first: str) -> None:
+    _, made = public(in_zone=in_zone)
+    [hostname] = [it for it in made.find_resources("AWS::SSM::Parameter") if "Hostname" in it]
+    names = host_settings(made)["TLS_NAMES"]
+    assert names == f"{first}<{hostname}.Value> <ChromaAddress85771F15>"
+    private = server_template(lambda stack: {"hosted_zone": given_zone(stack)})
+    [interface] = private.find_resources(INTERFACE)
+    names = host_settings(private)["TLS_NAMES"]
+    assert names == f"chroma.corp.example <{interface}.PrimaryPrivateIpAddress>"
 
 
 def test_a_private_instance_may_take_its_own_interface_and_tag_it_and_no_other() -> None:

@@ -48,6 +48,10 @@ OURS = {
     "VpcId": "",
     "SubnetId": "",
     "AvailabilityZone": "",
+    "TlsMode": "optional",
+    "TlsCertificateSecretArn": "",
+    "DomainName": "",
+    "HostedZoneId": "",
 }
 
 TOKEN = "chromadb.auth.token_authn.TokenAuthenticationServerProvider"
@@ -59,6 +63,10 @@ NETWORK = {
     "SubnetId": "subnet-0123456789abcdef0",
     "AvailabilityZone": "us-east-1b",
 }
+
+ZONE = "Z0123456789ABCDEFGHIJ"
+NAME = {"DomainName": "chroma.example.com", "HostedZoneId": ZONE}
+CERTIFICATE = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:certificate-AbCdEf"
 
 SAME: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "as it is": ({}, {"auth": "none"}),
@@ -89,6 +97,33 @@ SAME: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "ssh": (
         {"KeyName": "ops", "SshCidr": "203.0.113.7/32"},
         {"auth": "none", "keyName": "ops", "sshCidr": "203.0.113.7/32"},
+    ),
+    "TLS only": ({"TlsMode": "required"}, {"auth": "none", "tls": "required"}),
+    "no TLS": (
+        {"TlsMode": "off", **NAME},
+        {"auth": "none", "tls": "off", "domainName": NAME["DomainName"], "hostedZoneId": ZONE},
+    ),
+    "a name": (
+        {"DomainName": "chroma.example.com"},
+        {"auth": "none", "domainName": "chroma.example.com"},
+    ),
+    "a name in a zone": (
+        {"TlsMode": "required", **NAME},
+        {
+            "auth": "none",
+            "tls": "required",
+            "domainName": NAME["DomainName"],
+            "hostedZoneId": ZONE,
+        },
+    ),
+    "a certificate of the user's own": (
+        {"TlsCertificateSecretArn": CERTIFICATE, **NAME},
+        {
+            "auth": "none",
+            "tlsCertificateSecretArn": CERTIFICATE,
+            "domainName": NAME["DomainName"],
+            "hostedZoneId": ZONE,
+        },
     ),
     "everything": (
         {
@@ -307,6 +342,11 @@ def test_the_defaults_are_accepted(published: dict[str, Any]) -> None:
         {"VolumeSize": "65536"},
         {"AllowedCidr": "203.0.113.7/32"},
         NETWORK,
+        {"TlsMode": "required"},
+        {"DomainName": "chroma.example.com"},
+        {"TlsCertificateSecretArn": CERTIFICATE},
+        NAME,
+        {"TlsMode": "off", **NAME},
     ],
 )
 def test_what_is_documented_is_accepted(
@@ -369,6 +409,18 @@ def test_what_is_documented_is_accepted(
         ({"ChromaOtelCollectionHeaders": "x#y=b"}, "headers such as"),
         ({"ChromaOtelCollectionHeaders": "a=b"}, "ChromaOtelCollectionEndpoint is needed too"),
         ({"ChromaOtelGranularity": "some"}, "is not allowed"),
+        ({"TlsMode": "on"}, "TlsMode is not allowed"),
+        ({"TlsMode": ""}, "TlsMode is not allowed"),
+        ({"HostedZoneId": ZONE}, "DomainName is needed too"),
+        ({**NAME, "HostedZoneId": "example.com"}, "such as Z0123456789ABCDEFGHIJ"),
+        ({"DomainName": "*.example.com"}, "no wildcard"),
+        ({"DomainName": "Chroma.example.com"}, "small letters"),
+        ({"DomainName": "chroma"}, "chroma.example.com"),
+        ({"TlsCertificateSecretArn": "certificate"}, "the whole ARN of a secret"),
+        (
+            {"TlsMode": "off", "TlsCertificateSecretArn": CERTIFICATE},
+            "TlsMode is needed too, as optional or required",
+        ),
     ],
 )
 def test_wrong_input_is_refused_with_a_sentence(
@@ -489,7 +541,7 @@ def test_the_outputs_say_where_the_server_is_and_who_gets_in(published: dict[str
         return {name: output["Value"] for name, output in left.items()}
 
     always = {"ServerIp", "ServerUrl", "Authentication", "HeartbeatCommand", "SessionCommand"}
-    always |= {"GroupName", "VolumeId", "SnapshotsCommand"}
+    always |= {"GroupName", "VolumeId", "SnapshotsCommand", "CaCertificateCommand"}
     open_to_all = outputs()
     assert open_to_all.keys() == always
     assert open_to_all["Authentication"].startswith("nothing: whoever reaches port 8000")

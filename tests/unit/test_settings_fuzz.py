@@ -26,6 +26,8 @@ NEAR = [
     "default", "none", "token", "public", "t3.small", "t3.nano", "1.5.9", "0.4.24", "10.0.0.0/8",
     "10.0.0.1/8", "0.0.0.0/0", "256.0.0.0/8", "10.0.0.0/033", "::/0", "198.18.0.0/29", "198.18.0.0/30",
     "vol-0123456789abcdef0", "snap-0123456789abcdef0", "vpc-0123456789abcdef0", "ami-0123456789abcdef0",
+    "chroma.example.com", "Chroma.example.com", "*.example.com", "Z0123456789ABCDEFGHIJ", "required", "off",
+    "https://ca.example.com/acme", "http://ca.example.com/acme", "ops@example.com", "ops@example",
     "subnet-0123456789abcdef0", "vpc-12345678", "i-0123456789abcdef0", "https://app.example.com",
     "https://app.example.com:99999", "http://collector:4317", "collector:0", "https://10.0.0.5",
     "api.honeycomb.io", "a..b", "-a.example", "a" * 300, '{"a": "b"}', "{'a': 'b'}", "a=b", "a=b,c",
@@ -84,6 +86,14 @@ USABLE: dict[str, Callable[[str], bool]] = {
     ),
     "otelCollectionEndpoint": _matches(rf"(https?://)?{HOST}(:\d+)?/?"),
     "otelCollectionHeaders": lambda text: True,  # empty ones are none
+    "tls": _matches("optional|required|off"),
+    "tlsCertificateSecretArn": _matches(
+        r"arn:[a-z-]+:secretsmanager:[a-z0-9-]+:\d{12}:secret:.+-\w{6}"
+    ),
+    "domainName": _matches(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+"),
+    "hostedZoneId": _matches("Z[A-Z0-9]{1,31}"),
+    "acmeDirectory": lambda text: text.startswith("https://") and " " not in text,
+    "acmeEmail": lambda text: text.count("@") == 1 and " " not in text,
     "image": _matches(rf"({HOST}(:\d+)?/)?{PART}(/{PART})*(:[\w.-]+)?(@sha256:[0-9a-f]{{64}})?"),
 }
 """What CloudFormation, EC2 and the host take, said again in other words, where it can be said."""
@@ -102,6 +112,12 @@ def neighbourhood(setting: Setting) -> st.SearchStrategy[Any]:
 
 
 NEEDED = {
+    **{
+        key: {"domainName": "chroma.example.com", "hostedZoneId": "Z0123456789ABCDEFGHIJ"}
+        for key in BY_KEY
+        if key[:4] == "acme"
+    },
+    "hostedZoneId": {"domainName": "chroma.example.com"},
     **{key: {"otelCollectionEndpoint": "collector.example"} for key in BY_KEY if key[:4] == "otel"},
     "otelCollectionEndpoint": {},
     "sshCidr": {"keyName": "ops"},
