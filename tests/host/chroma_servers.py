@@ -44,9 +44,18 @@ def made_once(name: str, *pins: Path) -> Iterator[tuple[Path, bool]]:
 
 def python_with_chroma(version: str) -> Path:
     """The interpreter of an environment with that release of `chromadb`."""
-    pins = HERE / "clients" / f"chroma-{version}.txt"
+    return _python_with(f"chroma-{version}")
+
+
+def python_with_libraries() -> Path:
+    """The interpreter of an environment with libraries that are built on `chromadb`."""
+    return _python_with("libraries")
+
+
+def _python_with(name: str) -> Path:
+    pins = HERE / "clients" / f"{name}.txt"
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    with made_once(f"chroma-{version}-{python}", pins) as (folder, empty):
+    with made_once(f"{name}-{python}", pins) as (folder, empty):
         environment = folder / "venv"
         if empty:
             uv = [sys.executable, "-m", "uv"]

@@ -8,8 +8,8 @@ import { pathToFileURL } from "node:url";
 const resolve = createRequire(`${process.cwd()}/package.json`).resolve;
 const { ChromaClient } = await import(pathToFileURL(resolve("chromadb")).href);
 
-async function use(host, port, headers) {
-  const client = new ChromaClient({ host, port, ssl: false, headers });
+async function use(host, port, ssl, headers) {
+  const client = new ChromaClient({ host, port, ssl, headers });
   const name = `c-${randomUUID()}`;
   const collection = await client.createCollection({ name, embeddingFunction: null });
   await collection.add({ ids: ["a", "b"], embeddings: [[1, 0], [0, 1]], documents: ["one", "two"] });
@@ -18,11 +18,11 @@ async function use(host, port, headers) {
   await client.deleteCollection({ name });
 }
 
-const { host, port, ways } = JSON.parse(readFileSync(0, "utf8"));
+const { host, port, ssl = false, ways } = JSON.parse(readFileSync(0, "utf8"));
 const results = [];
 for (const headers of ways) {
   try {
-    await use(host, port, headers ?? undefined);
+    await use(host, port, ssl, headers ?? undefined);
     results.push("served");
   } catch (error) {
     results.push(`${error.constructor.name}: ${error.message}`);
