@@ -423,7 +423,7 @@ def test_a_refusal_of_plain_says_what_to_do(required: Proxy, recorder: Recorder)
     for headers in ({}, required.right, required.wrong):
         answer = required.get(COLLECTIONS, headers)
         assert answer.status_code == 426
-        assert answer.json()["error"] == "UpgradeRequiredError"
+        assert answer.json()["error"] == "InvalidArgumentError"
         assert "https" in answer.json()["message"]
         assert answer.headers["upgrade"] == "TLS/1.2, HTTP/1.1"
     secure = httpx.get(required.https_url + COLLECTIONS, headers=required.right, verify=VERIFY)

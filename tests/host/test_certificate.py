@@ -178,6 +178,16 @@ def test_the_authority_is_published_again_after_it_could_not_be(
     assert certificates.published() == certificates.authority.read_text()
 
 
+def test_the_authority_is_published_again_after_cloudformation_wrote_its_placeholder(
+    certificates: Certificates, aws: MotoServer
+) -> None:
+    done(certificates.update())
+    placeholder = {"Name": PARAMETER, "Value": "not yet", "Type": "String", "Overwrite": True}
+    aws.client("ssm").put_parameter(**placeholder)
+    done(certificates.update(at="+11m"))
+    assert certificates.published() == certificates.authority.read_text()
+
+
 def test_without_tls_there_is_no_certificate(certificates: Certificates) -> None:
     certificates.proxy.settings["TLS"] = "off"
     done(certificates.update())
