@@ -136,7 +136,7 @@ def refusal(key: str, value: Any) -> str:
 
 
 @pytest.mark.parametrize("key", BY_KEY)
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_value_is_usable_or_refused_in_one_sentence(key: str, data: st.DataObject) -> None:
     value = data.draw(neighbourhood(BY_KEY[key]))
