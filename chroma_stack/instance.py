@@ -20,9 +20,9 @@ DEFAULT_INSTANCE_TYPE = ec2.InstanceType("t3.small")
 
 BOOT_TIMEOUT = cdk.Duration.minutes(60)
 """How long CloudFormation waits for the instance's signal: the longest that an update may wait,
-and more than the long timeouts of user data and ``host/boot`` together, which are 2 minutes for
-the program, 7 for packages, 16 for the volume, 9 for the image, 20 for Chroma's start and 3 for
-the address. An instance that can reach CloudFormation reports a failure at once; only a silent
+and as much as the long timeouts of user data and ``host/boot`` together, which are 2 minutes for
+the program, 8 for packages, 16 for the volume, 9 for the image, 2 for the certificate, 20 for
+Chroma's start and 3 for the address. An instance that can reach CloudFormation reports a failure at once; only a silent
 one takes this long.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-attribute-updatepolicy.html

@@ -648,7 +648,7 @@ def test_a_certificate_in_a_secret_that_is_of_no_use_fails_the_boot(boot: Boot) 
     sentence = "the certificate in the secret is not used: its certificate does not fit its key"
     boot.replaces("certificate", f"#!/bin/bash\necho '{sentence}' >&2; exit 1\n")
     said = boot.run()
-    assert boot.failure == "no usable certificate"
+    assert boot.failure == "no certificate: its certificate does not fit its key"
     assert sentence in said
 
 
