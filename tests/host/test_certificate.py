@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+import os
 import ssl
 import stat
 import subprocess
@@ -155,14 +156,23 @@ def test_an_authority_from_a_clock_that_was_wrong_is_made_again(
     assert certificates.published() == certificates.authority.read_text()
 
 
-def test_a_damaged_file_is_made_again(certificates: Certificates) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"-----BEGIN", os.urandom(4096), b"\0" * 900],
+    ids=["cut", "pem", "noise", "NUL"],
+)
+def test_a_damaged_file_is_made_again(certificates: Certificates, damage: bytes) -> None:
     done(certificates.update())
     authority = certificates.authority.read_text()
-    (certificates.folder / "own.pem").write_text("-----BEGIN")
+    (certificates.folder / "own.pem").write_bytes(damage)
+    (certificates.folder / "server.pem").write_bytes(damage)
     certificates.authority.unlink()
     done(certificates.update())
     assert certificates.authority.read_text() == authority
     certificates.proxy.start()
+    assert get(certificates).status_code == 200
+    (certificates.folder / "authority.key").write_bytes(damage)
+    assert "making another one" in certificates.update().stdout
     assert get(certificates).status_code == 200
 
 
