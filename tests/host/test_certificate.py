@@ -6,10 +6,13 @@ import base64
 import datetime
 import json
 import os
+import re
+import shlex
 import ssl
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -18,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 
 from tests.cloud.moto_server import MotoServer
 from tests.host.certificates import PARAMETER, Certificates, names_of, public_key, secret
-from tests.host.programs import program
+from tests.host.programs import HOST, program
 from tests.host.proxy import Proxy, proxy_authority
 from tests.host.recorder import Recorder
 from tests.host.test_credential import Secret, run
@@ -196,6 +199,34 @@ def test_the_authority_is_published_again_after_cloudformation_wrote_its_placeho
     aws.client("ssm").put_parameter(**placeholder)
     done(certificates.update(at="+11m"))
     assert certificates.published() == certificates.authority.read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "minutes", "looks"),
+    [
+        ("TLS_SECRET=arn:aws:x", 1, True),
+        ("ACME_DIRECTORY=https://x", 1, True),
+        ("TLS_SECRET=", 1, False),
+        ("TLS=optional", 1, False),
+        ("TLS=optional", 11, True),
+        ("TLS=optional", None, True),
+    ],
+)
+def test_without_another_source_it_looks_every_ten_minutes_and_after_a_start(
+    tmp_path: Path, line: str, minutes: int | None, looks: bool
+) -> None:
+    [condition] = re.findall(
+        "ExecCondition=(.*)", (HOST / "chroma-certificate.service").read_text()
+    )
+    settings, published = tmp_path / "settings", tmp_path / "published"
+    settings.write_text(f"AUTH=token\n{line}\n")
+    if minutes is not None:
+        published.touch()
+        then = published.stat().st_mtime - 60 * minutes
+        os.utime(published, (then, then))
+    command = condition.replace("$$", "$").replace("/etc/chroma/settings", str(settings))
+    command = command.replace("/run/chroma-ca-published", str(published))
+    assert (subprocess.run(shlex.split(command)).returncode == 0) is looks
 
 
 def test_without_tls_there_is_no_certificate(certificates: Certificates) -> None:
