@@ -101,7 +101,10 @@ class MotoServer:
     def parameters(self, stack_name: str) -> dict[str, str]:
         """What the stack's parameters of Systems Manager hold, by their names."""
         names = self.physical_ids(stack_name, "AWS::SSM::Parameter")
-        found = self.client("ssm").get_parameters(Names=names)["Parameters"]
+        ssm = self.client("ssm")
+        # A call takes up to ten names.
+        calls = [names[start : start + 10] for start in range(0, len(names), 10)]
+        found = [it for part in calls for it in ssm.get_parameters(Names=part)["Parameters"]]
         return {it["Name"]: it["Value"] for it in found}
 
     def volume(self, volume_id: str) -> Any:

@@ -42,7 +42,7 @@ def recorder() -> Iterator[Recorder]:
     recorder.close()
 
 
-WAYS = {
+TRANSPORTS = {
     "plain": (AMAZON_LINUX, False),
     "tls": (AMAZON_LINUX, True),
     "installed": (INSTALLED, False),
@@ -51,9 +51,11 @@ WAYS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A module whose tests are to run in more ways than in plain names them in `WAYS`."""
-    if "way" in metafunc.fixturenames:
-        metafunc.parametrize("way", getattr(metafunc.module, "WAYS", ["plain"]), scope="session")
+    """A module whose tests are to run in more ways than in plain names them in `TRANSPORTS`."""
+    if "transport" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "transport", getattr(metafunc.module, "TRANSPORTS", ["plain"]), scope="session"
+        )
 
 
 @pytest.fixture(scope="session", params=[INSTALLED, AMAZON_LINUX])
@@ -64,11 +66,11 @@ def haproxy_program(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def make_proxy(
-    tmp_path_factory: pytest.TempPathFactory, way: str
+    tmp_path_factory: pytest.TempPathFactory, transport: str
 ) -> Iterator[Callable[..., Proxy]]:
     """A function like `Proxy` whose proxys are closed at the end of the module."""
     proxys: list[Proxy] = []
-    release, over_tls = WAYS[way]
+    release, over_tls = TRANSPORTS[transport]
 
     def make(chroma: str, **options: str) -> Proxy:
         folder: Path = tmp_path_factory.mktemp("proxy")

@@ -27,7 +27,7 @@ from tests.host.proxy import TOKEN, VERIFY, Proxy
 from tests.host.raw import exchange, statuses
 from tests.host.recorder import Recorder
 
-WAYS = ["plain", "tls", "installed"]
+TRANSPORTS = ["plain", "tls", "installed"]
 
 OPEN = {
     b"/api/v1/heartbeat",

@@ -12,7 +12,7 @@ import pytest
 from tests.host.proxy import VERIFY, Proxy, header
 from tests.host.recorder import Recorder
 
-WAYS = ["plain", "tls"]
+TRANSPORTS = ["plain", "tls"]
 
 GUARDED = "/api/v2/tenants/default_tenant"
 

@@ -14,7 +14,7 @@ from tests.host.proxy import VERIFY, Proxy, header
 from tests.host.raw import exchange
 from tests.host.recorder import Recorder
 
-WAYS = ["plain", "tls"]
+TRANSPORTS = ["plain", "tls"]
 
 GUARDED = "/api/v2/tenants/default_tenant"
 

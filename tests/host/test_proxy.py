@@ -11,7 +11,7 @@ from tests.host.chroma_servers import VERSIONS, ChromaServer
 from tests.host.proxy import VERIFY, Proxy, header
 from tests.host.recorder import Recorder
 
-WAYS = ["plain", "tls"]
+TRANSPORTS = ["plain", "tls"]
 
 GUARDED = "/api/v2/tenants/default_tenant"
 OPEN = ["/api/v1/heartbeat", "/api/v1/version", "/api/v2/heartbeat", "/api/v2/version"]

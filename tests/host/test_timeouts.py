@@ -19,7 +19,7 @@ from tests.host.proxy import VERIFY, Proxy
 from tests.host.raw import connect, exchange, statuses
 from tests.host.recorder import Recorder
 
-WAYS = ["plain", "tls"]
+TRANSPORTS = ["plain", "tls"]
 
 GUARDED = "/api/v2/tenants/default_tenant"
 
