@@ -100,12 +100,14 @@ class MotoServer:
 
     def parameters(self, stack_name: str) -> dict[str, str]:
         """What the stack's parameters of Systems Manager hold, by their names."""
-        names = self.physical_ids(stack_name, "AWS::SSM::Parameter")
-        ssm = self.client("ssm")
-        # A call takes up to ten names.
-        calls = [names[start : start + 10] for start in range(0, len(names), 10)]
-        found = [it for part in calls for it in ssm.get_parameters(Names=part)["Parameters"]]
+        found = self.parameters_named(self.physical_ids(stack_name, "AWS::SSM::Parameter"))
         return {it["Name"]: it["Value"] for it in found}
+
+    def parameters_named(self, names: list[str]) -> list[Any]:
+        """Those of these parameters of Systems Manager that exist; a call takes up to ten names."""
+        ssm = self.client("ssm")
+        calls = [names[start : start + 10] for start in range(0, len(names), 10)]
+        return [it for part in calls for it in ssm.get_parameters(Names=part)["Parameters"]]
 
     def volume(self, volume_id: str) -> Any:
         """A volume, as `describe-volumes` gives it."""

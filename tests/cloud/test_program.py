@@ -133,7 +133,7 @@ def test_another_program_replaces_the_instance_and_the_parameters(
 
 
 def test_no_parameter_is_written_twice(aws: MotoServer, updated: Deployed) -> None:
-    found = aws.client("ssm").get_parameters(Names=list(updated.parameters))["Parameters"]
+    found = aws.parameters_named(list(updated.parameters))
     assert {it["Version"] for it in found} == {1}
 
 
@@ -145,5 +145,4 @@ def test_both_programs_are_there_while_the_instance_is_replaced(
 
 def test_the_stack_leaves_no_parameter_behind(aws: MotoServer, cdk: Cdk, updated: Deployed) -> None:
     cdk.destroy()
-    found = aws.client("ssm").get_parameters(Names=list(updated.parameters))
-    assert found["Parameters"] == []
+    assert aws.parameters_named(list(updated.parameters)) == []
