@@ -631,10 +631,11 @@ def test_the_certificate_is_there_before_the_proxy_and_looked_after_from_then_on
 ) -> None:
     boot.settings["TLS"] = "optional"
     boot.run()
-    [started] = boot.called("^systemctl enable --now")
-    assert "chroma-certificate.timer" in started
-    calls = boot.called("^(certificate|systemctl enable --now)")
-    assert calls == ["certificate", started]
+    services, timers = boot.called("^systemctl enable --now")
+    assert "chroma-proxy.service" in services
+    assert "chroma-certificate.timer" in timers
+    calls = boot.called("^(certificate|self-test|systemctl enable --now)")
+    assert calls == ["certificate", services, "self-test", timers]
 
 
 def test_without_tls_there_is_no_certificate(boot: Boot) -> None:

@@ -352,7 +352,7 @@ def test_another_instance_takes_over_while_the_registry_is_unavailable(
     rig.registry.reachable = False
     try:
         machine = server.boot()
-        signal = machine.wait_for_signal(900)
+        signal = machine.wait_for_signal()
     finally:
         rig.registry.reachable = True
     print(f"replacement: boot to signal {signal.at - machine.started_at:.0f} s")
@@ -375,7 +375,7 @@ def test_a_snapshot_that_was_taken_while_it_writes_has_every_record_acknowledged
         snapshot = server.machine.snapshot(server.volume)
     server.machine.terminate()
     snapshot.replace(server.volume.file)
-    signal = server.boot().wait_for_signal(900)
+    signal = server.boot().wait_for_signal()
     assert signal.status == "SUCCESS", server.machine.console[-6000:]
     assert server.secure_status(authority) == 200
     server.use_with_token(batches=2)

@@ -31,7 +31,7 @@ def server(rig: Rig, account: MotoServer, cdk: Cdk) -> Iterator[Server]:
 
 
 def test_the_old_generation_asks_for_user_and_password(server: Server) -> None:
-    signal = server.machine.wait_for_signal(900)
+    signal = server.machine.wait_for_signal()
     assert signal.status == "SUCCESS", server.machine.console[-6000:]
     assert server.status() == 401
     way = {"provider": "basic_authn.BasicAuthClientProvider", "credential": server.credential}
