@@ -154,7 +154,7 @@ def _fetch(region: str, query: str, *command: str) -> str:
     """What one call of the AWS command line returns. Raises ValueError."""
     call = ["aws", *command, "--region", region, "--query", query, "--output", "text"]
     call += ["--cli-connect-timeout", "5"]
-    answer = subprocess.run(call, capture_output=True, text=True, timeout=60)
+    answer = subprocess.run(call, capture_output=True, text=True, timeout=120)
     if answer.returncode:
         raise ValueError(f"what can be read, and {command[-1]} cannot: {answer.stderr.strip()}")
     return answer.stdout

@@ -344,7 +344,7 @@ def test_another_instance_takes_over_while_the_registry_is_unavailable(
             for call in rig.aws.calls_of("CreateTags", previous.access_key)
         ),
         "the image is kept",
-        120,
+        600,
         every=0.5,
     )
     previous.run("sync")
