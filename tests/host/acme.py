@@ -14,7 +14,6 @@ import os
 import re
 import ssl
 import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from typing import Any
 
 import trustme
 
-from tests.host.chroma_servers import HERE, made_once
+from tests.host.chroma_servers import HERE, python_with
 from tests.host.programs import free_port, program, wait_until
 
 NAME = "chroma.example.com"
@@ -38,17 +37,7 @@ BINDING_ARN = (
 
 def certbot() -> Path:
     """The folder of the distribution's certbot and of a `python3` that has what its has."""
-    pins = HERE / "clients" / "certbot-2.6.0.txt"
-    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    with made_once(f"certbot-{python}", pins) as (folder, empty):
-        environment = folder / "venv"
-        if empty:
-            uv = [sys.executable, "-m", "uv"]
-            create = ["venv", "--quiet", "--clear", "--python", sys.executable]
-            subprocess.run([*uv, *create, str(environment)], check=True)
-            install = ["pip", "install", "--quiet", "--python", f"{environment}/bin/python"]
-            subprocess.run([*uv, *install, "--requirement", str(pins)], check=True)
-    return environment / "bin"
+    return python_with("certbot-2.6.0").parent
 
 
 class Pebble:

@@ -44,15 +44,16 @@ def made_once(name: str, *pins: Path) -> Iterator[tuple[Path, bool]]:
 
 def python_with_chroma(version: str) -> Path:
     """The interpreter of an environment with that release of `chromadb`."""
-    return _python_with(f"chroma-{version}")
+    return python_with(f"chroma-{version}")
 
 
 def python_with_libraries() -> Path:
     """The interpreter of an environment with libraries that are built on `chromadb`."""
-    return _python_with("libraries")
+    return python_with("libraries")
 
 
-def _python_with(name: str) -> Path:
+def python_with(name: str) -> Path:
+    """The interpreter of an environment with the pins of that name in `clients`."""
     pins = HERE / "clients" / f"{name}.txt"
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     with made_once(f"{name}-{python}", pins) as (folder, empty):

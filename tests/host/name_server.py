@@ -7,13 +7,14 @@ import secrets
 import socket
 import struct
 import threading
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 A, TXT, AAAA = 1, 16, 28
 
 
-class _Server:
+class _Server(ABC):
     """Answers each question over UDP with the records that `_data` finds for it."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -25,8 +26,8 @@ class _Server:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def _data(self, name: str, kind: int) -> list[bytes]:
-        raise NotImplementedError
+    @abstractmethod
+    def _data(self, name: str, kind: int) -> list[bytes]: ...
 
     def close(self) -> None:
         """Answer no more."""
