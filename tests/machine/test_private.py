@@ -113,4 +113,4 @@ def test_the_commands_of_the_owner_were_run(server: Server) -> None:
     run = server.machine.run
     assert run("test -e /run/before").returncode == 0
     # The image is put beside the data first.
-    wait_until(lambda: run("test -e /run/after").returncode == 0, "they ran", 180, every=0.5)
+    wait_until(lambda: run("test -e /run/after").returncode == 0, "they ran", 600, every=0.5)

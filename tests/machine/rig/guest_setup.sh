@@ -35,6 +35,6 @@ systemctl --quiet --root="$root" mask \
   apparmor.service ldconfig.service serial-getty@ttyS0.service systemd-hwdb-update.service \
   systemd-binfmt.service systemd-journal-catalog-update.service \
   systemd-pstore.service systemd-update-done.service
-systemctl --quiet --root="$root" enable systemd-networkd.service
+systemctl --quiet --root="$root" enable aws.socket systemd-networkd.service
 
 rm -rf "$root"/boot/initrd* "$root/initrd.img"* "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*
