@@ -48,7 +48,8 @@ unit: .venv/installed-dev node_modules/installed
 test: .venv/installed-dev node_modules/installed
 	tests/install-programs host machine
 	pytest --numprocesses 2 --dist loadfile tests/unit tests/package tests/cloud $(ARGS)
-	pytest --numprocesses 2 --dist loadfile tests/host $(ARGS)
+	# Some of them wait most of their time.
+	pytest --numprocesses 3 --dist loadfile tests/host $(ARGS)
 	# An emulated instance uses one processor.
 	pytest --numprocesses 2 --dist loadfile tests/machine $(ARGS)
 	@echo "All tests passed in $$((($$(date +%s) - $(START)) / 60)) minutes."

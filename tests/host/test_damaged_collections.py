@@ -52,7 +52,8 @@ def health_check(proxy: Proxy, server: ChromaServer, hours_later: int = 0) -> st
     script = f"""
     . {HOST}/health-check
     systemctl() {{ echo "systemctl $*"; }}
-    date() {{ echo $(($(command date +%s) + {hours_later} * 3600)); }}
+    unset EPOCHSECONDS
+    EPOCHSECONDS=$(($(date +%s) + {hours_later} * 3600))
     repair_collections
     """
     return subprocess.run(
