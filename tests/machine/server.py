@@ -21,6 +21,9 @@ from .rig import Machine, Rig, Volume
 
 TENANT = "/tenants/default_tenant"
 WRITERS = 2
+PATIENCE = 600
+"""Seconds to wait for anything: what takes two on an instance takes a minute on an emulated one that
+is not alone on its computer. A timer or a limit of ours is tested by what the journal says of it."""
 
 
 class Server:
@@ -64,7 +67,7 @@ class Server:
 
     def status(self, headers: dict[str, str] | None = None, path: str = TENANT) -> int:
         """What the proxy answers to a request."""
-        answer = httpx.get(f"{self.machine.url}/api/v2{path}", headers=headers, timeout=30)
+        answer = httpx.get(f"{self.machine.url}/api/v2{path}", headers=headers, timeout=120)
         return answer.status_code
 
     def published_authority(self) -> str:
@@ -77,9 +80,9 @@ class Server:
         """What the proxy answers over TLS to a client that trusts this authority."""
         url = self.machine.url.replace("http:", "https:")
         context = ssl.create_default_context(cadata=authority)
-        return httpx.get(f"{url}/api/v2{path}", verify=context, timeout=30).status_code
+        return httpx.get(f"{url}/api/v2{path}", verify=context, timeout=120).status_code
 
-    def wait_for_answer(self, seconds: float) -> float:
+    def wait_for_answer(self, seconds: float = PATIENCE) -> float:
         """Returns for how long it waited until the proxy let through, and Chroma answered."""
         return wait_until(self._answers, "the server answers", seconds, every=0.5)
 
@@ -100,7 +103,7 @@ class Server:
             input=json.dumps(job),
             text=True,
             stdout=subprocess.PIPE,
-            timeout=300,
+            timeout=900,
         )
         self._note(done.stdout)
         assert done.returncode == 0
@@ -124,7 +127,7 @@ class Server:
             yield
         finally:
             writers.kill()
-            rest, _ = writers.communicate(timeout=60)
+            rest, _ = writers.communicate(timeout=300)
         # A last line that was cut off has no end.
         self._note((first + rest).rpartition("\n")[0])
 
@@ -132,7 +135,7 @@ class Server:
         """Have writers add batches until each of them gets an error, and return what they got."""
         writers = self._start_writers()
         try:
-            output, errors = writers.communicate(timeout=300)
+            output, errors = writers.communicate(timeout=900)
         finally:
             writers.kill()
         self._note(output)
@@ -142,7 +145,7 @@ class Server:
         """Add large vectors until that is refused, and return with which status."""
         token = {"Authorization": f"Bearer {self.credential}"}
         collections = f"{self.machine.url}/api/v2{TENANT}/databases/default_database/collections"
-        with httpx.Client(headers=token, timeout=300) as client:
+        with httpx.Client(headers=token, timeout=900) as client:
             made = client.post(collections, json={"name": "large", "get_or_create": True})
             for batch in range(batches):
                 records = {

@@ -10,6 +10,7 @@ SYNC_THRESHOLD operations, 1,000 as it does by default.
 from __future__ import annotations
 
 import base64
+import itertools
 import os
 import random
 import time
@@ -23,7 +24,7 @@ from tests.cloud.moto_server import MotoServer
 from tests.host.programs import wait_until
 
 from .rig import Rig
-from .server import TENANT, Server
+from .server import PATIENCE, TENANT, Server
 
 CUTS = int(os.environ.get("CUTS", "3"))
 SYNC_THRESHOLD = int(os.environ.get("SYNC_THRESHOLD", "1000"))
@@ -73,7 +74,7 @@ def test_chroma_keeps_its_log_before_a_client_writes_and_checkpoints_have_their_
     runs = "systemctl show chroma-checkpoint.service --property ExecMainExitTimestampMonotonic"
     before = run(runs).stdout
     wait_until(
-        lambda: run(runs).stdout != before, "the timer has started another one", 180, every=1
+        lambda: run(runs).stdout != before, "the timer has started another one", PATIENCE, every=1
     )
 
 
@@ -197,7 +198,7 @@ def test_a_changed_credential_is_taken_up_within_a_minute(server: Server) -> Non
     )
     after = {"Authorization": "Bearer another-token"}
     # Emulated, a read takes many times as long.
-    waited = wait_until(lambda: server.status(after) == 200, "it is taken up", 600, every=0.5)
+    waited = wait_until(lambda: server.status(after) == 200, "it is taken up", PATIENCE, every=0.5)
     print(f"credential taken up after {waited:.0f} s")
     assert server.status(before) == 200
     server.use_with_token()
@@ -208,7 +209,7 @@ def test_a_chroma_killed_while_it_writes_is_back_with_every_acknowledged_record(
 ) -> None:
     with server.writing(seconds=5):
         server.machine.run(f"kill -9 $({CHROMA_PROCESS})")
-    waited = server.wait_for_answer(60)
+    waited = server.wait_for_answer()
     print(f"killed to answer: {waited:.1f} s")
     server.use_with_token()
 
@@ -220,7 +221,7 @@ def test_an_index_that_was_not_written_to_its_end_is_repaired_before_chroma_star
     pickle = "/var/lib/chroma/data/*-*/index_metadata.pickle"
     damage = f"systemctl stop chroma.service && truncate --size=-1 {pickle}"
     assert server.machine.run(f"{damage} && systemctl start chroma.service").returncode == 0
-    server.wait_for_answer(120)
+    server.wait_for_answer()
     said = server.machine.run("journalctl --unit chroma --grep 'ends early' --output cat").stdout
     print(said)
     assert "put back from its checkpoint" in said or "makes it again from its log" in said
@@ -241,7 +242,7 @@ def test_chromas_log_is_trimmed_behind_a_checkpoint(server: Server) -> None:
 def test_a_reboot_while_it_writes_costs_no_acknowledged_record(server: Server) -> None:
     with server.writing(seconds=5):
         server.machine.reboot()
-    waited = server.wait_for_answer(240)
+    waited = server.wait_for_answer()
     print(f"reboot to answer: {waited:.0f} s")
     server.use_with_token()
     assert server.status() == 401
@@ -255,7 +256,7 @@ def test_chroma_does_not_start_on_an_unmounted_volume(server: Server) -> None:
     run("systemctl mask --runtime var-lib-chroma.mount; systemctl start chroma.service")
     assert run("systemctl is-active chroma.service").stdout.strip() != "active"
     run("systemctl unmask --runtime var-lib-chroma.mount; systemctl start chroma.service")
-    server.wait_for_answer(120)
+    server.wait_for_answer()
     server.use_with_token()
 
 
@@ -264,7 +265,7 @@ def test_a_power_cut_while_it_writes_costs_no_acknowledged_record(server: Server
     with server.writing(random.uniform(1, 15)):
         server.machine.power_cut()
     server.machine.start()
-    waited = server.wait_for_answer(240)
+    waited = server.wait_for_answer()
     print(f"cut {cut} to answer: {waited:.0f} s, {len(server.acknowledged) * 25} records")
     server.use_with_token()
 
@@ -280,15 +281,15 @@ def test_an_almost_full_disk_refuses_writes_and_serves_the_rest_and_goes_on_when
     assert "ended: InternalError" in errors
     token = {"Authorization": f"Bearer {server.credential}"}
     add = f"{server.machine.url}/api/v2{TENANT}/databases/default_database/collections/any/add"
-    refused = httpx.post(add, headers=token, json={}, timeout=60)
+    refused = httpx.post(add, headers=token, json={}, timeout=120)
     assert (refused.status_code, "almost full" in refused.text) == (507, True)
     run("systemctl restart chroma.service")
-    server.wait_for_answer(240)
+    server.wait_for_answer()
     assert server.status(token) == 200
     server.machine.shut_down()
     server.volume.grow(3)
     server.machine.start()
-    server.wait_for_answer(240)
+    server.wait_for_answer()
     size = run("df --output=size --block-size=1G /var/lib/chroma | tail -n 1").stdout
     assert size.strip() == "3"
     server.use_with_token(batches=4)
@@ -315,7 +316,7 @@ def test_writes_are_refused_before_the_memory_is_full_and_queries_go_on(server: 
     run(f'mkdir -p {folder}; printf "[Service]\n%s\n" "{less}" >{folder}/test.conf')
     restart = "systemctl daemon-reload; systemctl restart chroma.service"
     run(restart)
-    server.wait_for_answer(240)
+    server.wait_for_answer()
     server.use_with_token()
     killed = "journalctl --dmesg --grep 'Memory cgroup out of memory' --output cat"
     assert server.fill_memory() == 507
@@ -325,8 +326,8 @@ def test_writes_are_refused_before_the_memory_is_full_and_queries_go_on(server: 
     assert run(killed).stdout == ""
     server.use_with_token()
     run(f"rm {folder}/test.conf; {restart}")
-    server.wait_for_answer(240)
-    wait_until(lambda: server.fill_memory(batches=1) == 0, "writes are let in", 60, every=1)
+    server.wait_for_answer()
+    wait_until(lambda: server.fill_memory(batches=1) == 0, "writes are let in", PATIENCE, every=1)
     server.use_with_token(batches=2)
 
 
@@ -344,7 +345,7 @@ def test_another_instance_takes_over_while_the_registry_is_unavailable(
             for call in rig.aws.calls_of("CreateTags", previous.access_key)
         ),
         "the image is kept",
-        600,
+        PATIENCE,
         every=0.5,
     )
     previous.run("sync")
@@ -390,12 +391,12 @@ def test_in_maintenance_chroma_stays_stopped_and_clients_are_told_to_come_back(
     run("systemctl stop chroma.service")
     run("for n in 1 2 3 4 5 6; do HEALTH_CHECK_REPLACE=5 /opt/chroma/health-check; done")
     assert run("systemctl is-active chroma.service").stdout.strip() == "inactive"
-    answer = httpx.get(f"{server.machine.url}/api/v2/heartbeat", timeout=60)
+    answer = httpx.get(f"{server.machine.url}/api/v2/heartbeat", timeout=120)
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
     assert "Chroma is not running" in answer.json()["message"]
     assert "no maintenance" in run("chroma-maintenance off").stdout
-    server.wait_for_answer(240)
+    server.wait_for_answer()
     server.use_with_token()
 
 
@@ -410,26 +411,35 @@ def test_a_server_that_hangs_is_started_again(server: Server) -> None:
     before = process()
     start = time.monotonic()
     since = run("kill -STOP $(docker top chroma -eo pid | tail -n +2); date +%s").stdout.strip()
-    wait_until(lambda: process() not in (0, before), "it is another one", 400, every=0.5)
+    wait_until(lambda: process() not in (0, before), "it is another one", PATIENCE, every=0.5)
     another = process()
     # As its timer may at any moment.
     run("/opt/chroma/health-check")
-    server.wait_for_answer(120)
+    server.wait_for_answer()
     print(f"hung to answer: {time.monotonic() - start:.0f} s")
     server.use_with_token()
     assert process() == another, "it was ended while it started"
 
-    watched = f"journalctl --unit chroma-health-check --since @{since} --output short-unix"
-    first, _, third, *_ = run(f"{watched} | grep Starting").stdout.splitlines()
-    # 30 seconds, and 10 more for a computer that is busy.
-    assert float(third.split()[0]) - float(first.split()[0]) < 40
+    # From start to start: were the pause counted from the end of a check, each would have all of it.
+    lines = run(
+        f"journalctl --unit chroma-health-check --since @{since} --output short-unix"
+        " | grep -E 'Starting|Finished'"
+    ).stdout.splitlines()
+    pairs = itertools.pairwise(lines)
+    pauses = [
+        float(start.split()[0]) - float(end.split()[0])
+        for end, start in pairs
+        if "Finished" in end and "Starting" in start
+    ]
+    print(f"pauses between checks: {pauses}")
+    assert min(pauses) < 15
 
 
 def test_an_instance_on_which_nothing_helps_asks_to_be_replaced(rig: Rig, server: Server) -> None:
     set_for_health_check(server, "HEALTH_CHECK_REPLACE=1")
     server.machine.run("systemctl stop chroma.service")
     key = server.machine.access_key
-    wait_until(lambda: rig.aws.calls_of("SetInstanceHealth", key), "it asks", 180)
+    wait_until(lambda: rig.aws.calls_of("SetInstanceHealth", key), "it asks", PATIENCE)
     [call, *_] = rig.aws.calls_of("SetInstanceHealth", key)
     assert call.parameters["InstanceId"] == server.machine.instance_id
     assert call.parameters["HealthStatus"] == "Unhealthy"

@@ -14,7 +14,7 @@ from tests.host.lambda_function import start_function
 from tests.host.programs import wait_until
 
 from .rig import Rig
-from .server import TENANT, Server
+from .server import PATIENCE, TENANT, Server
 
 APP = """\
 import aws_cdk as cdk
@@ -85,16 +85,16 @@ def test_clients_come_in_by_that_interface_with_the_credential_only(
     server: Server, headers: dict[str, str]
 ) -> None:
     proxy = f"{server.machine.private_url}/api/v2"
-    assert httpx.get(f"{proxy}/heartbeat", timeout=30).status_code == 200
-    assert httpx.get(f"{proxy}{TENANT}", timeout=30).status_code == 401
-    assert httpx.get(f"{proxy}{TENANT}", headers=headers, timeout=30).status_code == 200
+    assert httpx.get(f"{proxy}/heartbeat", timeout=120).status_code == 200
+    assert httpx.get(f"{proxy}{TENANT}", timeout=120).status_code == 401
+    assert httpx.get(f"{proxy}{TENANT}", headers=headers, timeout=120).status_code == 200
 
 
 def test_chroma_obeys_the_configuration_that_was_given(
     server: Server, headers: dict[str, str]
 ) -> None:
     url = f"{server.machine.private_url}/api/v2/reset"
-    assert httpx.post(url, headers=headers, timeout=30).status_code == 200
+    assert httpx.post(url, headers=headers, timeout=120).status_code == 200
 
 
 def test_the_function_of_the_first_example_answers_from_this_server(
@@ -113,4 +113,4 @@ def test_the_commands_of_the_owner_were_run(server: Server) -> None:
     run = server.machine.run
     assert run("test -e /run/before").returncode == 0
     # The image is put beside the data first.
-    wait_until(lambda: run("test -e /run/after").returncode == 0, "they ran", 600, every=0.5)
+    wait_until(lambda: run("test -e /run/after").returncode == 0, "they ran", PATIENCE, every=0.5)

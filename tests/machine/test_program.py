@@ -20,7 +20,7 @@ from tests.cloud.moto_server import MotoServer
 from tests.host.programs import wait_until
 
 from .rig import Machine, Rig
-from .server import Server
+from .server import PATIENCE, Server
 
 STACK = {"stackName": "Program"}
 MARK = "/run/another-program"
@@ -107,9 +107,9 @@ def test_a_fetch_that_fails_is_in_the_events_of_the_stack_and_on_the_address(
     with rig.aws.refusing("GetParameters", "AccessDeniedException", "not authorized"):
         machine = rig.launch(server.user_data)
         try:
-            machine.wait_for_signal(700)
+            machine.wait_for_signal()
             key = machine.access_key
-            wait_until(lambda: rig.aws.calls_of("SetInstanceHealth", key), "it asks", 90)
+            wait_until(lambda: rig.aws.calls_of("SetInstanceHealth", key), "it asks", PATIENCE)
         finally:
             machine.terminate()
     assert len(rig.aws.calls_of("GetParameters", key)) > 1

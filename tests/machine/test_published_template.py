@@ -13,7 +13,7 @@ from tests.host.collector import Collector
 from tests.host.programs import wait_until
 
 from .rig import Rig
-from .server import Server
+from .server import PATIENCE, Server
 
 TEAM = "a-team's-key"
 NAME = "otel.rig.test"
@@ -71,7 +71,7 @@ def test_the_documented_commands_bring_a_server_with_its_token_and_its_traces(
             credential="test-token",
             header="X-Chroma-Token",
         )
-        wait_until(collector.names, "spans arrive", 60)
+        wait_until(collector.names, "spans arrive", PATIENCE)
         assert collector.services == {"chromadb"}
         assert {headers["x-honeycomb-team"] for headers in collector.headers} == {TEAM}
         # Each on its own: neither can read what the other holds.
@@ -93,7 +93,7 @@ def test_the_documented_commands_bring_a_server_with_its_token_and_its_traces(
         assert machine.run("systemctl start chroma-relay-headers.service").returncode == 0
         collector.clear()
         server.status({"X-Chroma-Token": "test-token"})
-        wait_until(collector.names, "spans arrive with new headers", 60)
+        wait_until(collector.names, "spans arrive with new headers", PATIENCE)
         assert {headers["x-honeycomb-team"] for headers in collector.headers} == {"another-team"}
         for place in (
             "journalctl --no-pager --all --output=export",

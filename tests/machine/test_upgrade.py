@@ -15,7 +15,7 @@ from tests.host.chroma_servers import LAST_PYTHON
 from tests.host.programs import wait_until
 
 from .rig import Rig
-from .server import Server
+from .server import PATIENCE, Server
 
 STACK = {"stackName": "Old"}
 
@@ -46,7 +46,7 @@ def test_the_new_generation_takes_its_data_up_in_place(server: Server, cdk: Cdk)
     signal = server.boot().wait_for_signal()
     assert signal.status == "SUCCESS", server.machine.console[-6000:]
     version = "cat /var/lib/chroma/version"
-    wait_until(lambda: server.machine.run(version).stdout == "1.5.9\n", "it is recorded", 60)
+    wait_until(lambda: server.machine.run(version).stdout == "1.5.9\n", "it is recorded", PATIENCE)
     server.use(batches=6)
 
 
@@ -57,5 +57,5 @@ def test_without_authentication_nobody_is_asked(server: Server) -> None:
 def test_a_power_cut_after_that_costs_no_record(server: Server) -> None:
     server.machine.power_cut()
     server.machine.start()
-    server.wait_for_answer(300)
+    server.wait_for_answer()
     server.use()

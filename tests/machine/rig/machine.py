@@ -100,7 +100,7 @@ class Machine:
         self._qemu.kill()
         self._ended(timeout=30)
 
-    def shut_down(self, timeout: float = 180) -> None:
+    def shut_down(self, timeout: float = 600) -> None:
         """Stop the machine in good order; `start` goes on from its disks."""
         self.run("systemctl poweroff")
         self._ended(timeout)
@@ -111,7 +111,7 @@ class Machine:
         A reset hangs on this way of booting, so that qemu ends at one, and is started again.
         """
         self.run("systemctl reboot")
-        self._ended(timeout=180)
+        self._ended(timeout=600)
         self.start()
 
     def terminate(self, hold: float = 0) -> None:
@@ -128,7 +128,7 @@ class Machine:
 
     # Use
 
-    def run(self, command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(self, command: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """Run a shell command as root and return its outcome, waiting first for the boot."""
         deadline = time.monotonic() + timeout
         arguments = {"path": "/bin/bash", "arg": ["-c", command], "capture-output": True}
