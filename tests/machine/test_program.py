@@ -36,36 +36,23 @@ def signals(rig: Rig, machine: Machine) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def server(rig: Rig, account: MotoServer, cdk: Cdk) -> Iterator[Server]:
+    """After an update of the program, before an instance has started with it."""
     cdk.deploy(STACK)
     server = Server(rig, account, "Program")
-    machine = server.boot()
-    assert machine.wait_for_signal().status == "SUCCESS", machine.console[-6000:]
-    server.use_with_token(batches=2)
-    yield server
-    server.machine.terminate()
-
-
-def test_an_update_of_the_program_reaches_the_next_instance(
-    account: MotoServer, server: Server, cdk: Cdk
-) -> None:
-    assert server.machine.run(f"test -e {MARK}").returncode == 1
     old = server.settings["PROGRAM"]
     for name, copy in (("app.py", shutil.copy), ("chroma_stack", shutil.copytree)):
         (cdk.directory / name).unlink()  # a link to the project's
         copy(PROJECT / name, cdk.directory / name)
     with (cdk.directory / "chroma_stack" / "host" / "credential").open("a") as script:
         script.write(f"touch {MARK}\n")
-    server.machine.terminate()
     cdk.deploy(STACK)
     server.take_user_data()
     assert server.settings["PROGRAM"] != old
-    machine = server.boot()
-    assert machine.wait_for_signal().status == "SUCCESS", machine.console[-6000:]
-    assert machine.run(f"test -e {MARK}").returncode == 0
-    server.use_with_token()
+    yield server
+    server.machine.terminate()
 
 
-def test_a_rollback_finds_the_previous_program(
+def test_after_a_failed_update_the_program_before_it_is_found_and_runs(
     rig: Rig,
     account: MotoServer,
     server: Server,
@@ -86,17 +73,16 @@ def test_a_rollback_finds_the_previous_program(
     user_data = user_data.replace(
         server.settings["PROGRAM_SHA256"], hashlib.sha256(text.encode()).hexdigest()
     )
-    server.machine.terminate()
     broken = server.boot(user_data)
     broken.wait_for_signal()
     reported = [("FAILURE", "self-test: a broken release"), ("FAILURE", broken.instance_id)]
-    assert signals(rig, broken) == reported
+    wait_until(lambda: signals(rig, broken) == reported, "both signals", PATIENCE, every=0.5)
     assert rig.aws.calls_of("AssociateAddress", broken.access_key) == []
     broken.terminate()
     machine = server.boot()
     assert machine.wait_for_signal().status == "SUCCESS", machine.console[-6000:]
     assert machine.run(f"test -e {MARK}").returncode == 0
-    server.use_with_token()
+    server.use_with_token(batches=2)
     for name in names:
         account.client("ssm").delete_parameter(Name=name)
 
