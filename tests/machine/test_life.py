@@ -26,7 +26,7 @@ from tests.host.programs import wait_until
 from .rig import Rig
 from .server import PATIENCE, TENANT, Server
 
-CUTS = int(os.environ.get("CUTS", "2"))
+CUTS = int(os.environ.get("CUTS", "1"))
 SYNC_THRESHOLD = int(os.environ.get("SYNC_THRESHOLD", "1000"))
 CHROMA_PROCESS = "docker inspect --format '{{.State.Pid}}' chroma"
 
