@@ -38,16 +38,15 @@ def signals(rig: Rig, machine: Machine) -> list[tuple[str, str]]:
 def server(rig: Rig, account: MotoServer, cdk: Cdk) -> Iterator[Server]:
     """After an update of the program, before an instance has started with it."""
     cdk.deploy(STACK)
-    server = Server(rig, account, "Program")
-    old = server.settings["PROGRAM"]
+    old = account.launched_user_data("Program")
     for name, copy in (("app.py", shutil.copy), ("chroma_stack", shutil.copytree)):
         (cdk.directory / name).unlink()  # a link to the project's
         copy(PROJECT / name, cdk.directory / name)
     with (cdk.directory / "chroma_stack" / "host" / "credential").open("a") as script:
         script.write(f"touch {MARK}\n")
     cdk.deploy(STACK)
-    server.take_user_data()
-    assert server.settings["PROGRAM"] != old
+    server = Server(rig, account, "Program")
+    assert server.settings["PROGRAM"] not in old
     yield server
     server.machine.terminate()
 
