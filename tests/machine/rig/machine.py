@@ -151,7 +151,7 @@ class Machine:
                 raise TimeoutError(f"{command!r} still runs after {timeout} seconds")
             time.sleep(0.2)
 
-    def wait_for_signal(self, timeout: float = 1200) -> Signal:
+    def wait_for_signal(self, timeout: float = 2400) -> Signal:
         """Return what the user data tells CloudFormation."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
