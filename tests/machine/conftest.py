@@ -1,8 +1,9 @@
 """The rig as pytest fixtures."""
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,24 @@ from tests.cloud.cdk import Cdk, missing_programs
 from tests.cloud.moto_server import MotoServer
 
 from .rig import Machine, Rig
+from .server import Server
 
 PACKAGES = (Path(__file__).parent / "apt-packages.txt").read_text().split()
 PROGRAMS = ("mke2fs", "mmdebstrap", "qemu-img", "qemu-system-x86_64", "socat", "zstd")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a failure, show what the server's instance said last."""
+    report = yield
+    server = getattr(item, "funcargs", {}).get("server")
+    if report.failed and isinstance(server, Server) and server.machine.running:
+        with contextlib.suppress(Exception):  # the test has failed already
+            said = server.machine.run("journalctl --boot --unit 'chroma*' --lines 150", timeout=120)
+            report.sections.append(("journal of the instance", said.stdout))
+    return report
 
 
 @pytest.fixture(scope="session")
