@@ -1,25 +1,30 @@
-"""A server in another app, in a private subnet, with a configuration and commands of theirs."""
+"""A server in another app, in a private subnet, with a configuration, commands and traces of theirs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import grpc
 import httpx
 import pytest
 
 from tests.cloud.cdk import Cdk
 from tests.cloud.moto_server import MotoServer
 from tests.host.bedrock import Bedrock
+from tests.host.collector import Collector
 from tests.host.lambda_function import start_function
 from tests.host.programs import wait_until
 
 from .rig import Rig
 from .server import PATIENCE, TENANT, Server
 
-APP = """\
+TEAM = "a-team's-key"
+COLLECTOR = "otel.rig.test"
+
+APP = f"""\
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
-from chroma_stack import ChromaServer
+from chroma_stack import ChromaAuth, ChromaServer, ChromaTracing, TokenHeader
 
 app = cdk.App()
 stack = cdk.Stack(app, "Private", synthesizer=cdk.LegacyStackSynthesizer())
@@ -29,7 +34,13 @@ server = ChromaServer(
     stack,
     "Chroma",
     vpc=vpc,
-    config={"allow_reset": True},
+    auth=ChromaAuth.token(token_header=TokenHeader.X_CHROMA_TOKEN),
+    tracing=ChromaTracing(
+        endpoint="{COLLECTOR}:4317",
+        service_name="theirs",
+        headers={{"x-honeycomb-team": {TEAM!r}}},
+    ),
+    config={{"allow_reset": True}},
     user_data_before=["touch /run/before"],
     user_data_after=["touch /run/after"],
 )
@@ -45,9 +56,20 @@ def hostname(cdk: Cdk) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(rig: Rig, account: MotoServer, hostname: str) -> Iterator[Server]:
+def collector(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """A collector outside the machine, with a certificate that the machine trusts."""
+    folder = tmp_path_factory.mktemp("collector")
+    rig.authority.server_context(folder, COLLECTOR)
+    pair = ((folder / f"{COLLECTOR}.key").read_bytes(), (folder / f"{COLLECTOR}.crt").read_bytes())
+    collector = Collector(grpc.ssl_server_credentials([pair]))
+    yield collector
+    collector.close()
+
+
+@pytest.fixture(scope="module")
+def server(rig: Rig, account: MotoServer, hostname: str, collector: Collector) -> Iterator[Server]:
     server = Server(rig, account, "Private")
-    machine = server.boot()
+    machine = server.boot(reachable={4317: collector.port})
     signal = machine.wait_for_signal()
     assert signal.status == "SUCCESS", machine.console[-6000:]
     yield server
@@ -63,7 +85,7 @@ def bedrock() -> Iterator[Bedrock]:
 
 @pytest.fixture(scope="module")
 def headers(server: Server) -> dict[str, str]:
-    return {"Authorization": f"Bearer {server.credential}"}
+    return {server.settings["AUTH_TOKEN_HEADER"]: server.credential}
 
 
 def test_the_name_leads_to_the_interface_that_the_machine_took(
@@ -107,6 +129,54 @@ def test_the_function_of_the_first_example_answers_from_this_server(
     given = function.handler({"question": "When does the shop open?"}, None)
     assert [source["id"] for source in given["sources"]] == ["opening"]
     assert documents[0]["text"] in given["answer"]
+
+
+def test_the_traces_of_clients_arrive_with_the_headers_of_the_secret(
+    server: Server, collector: Collector
+) -> None:
+    server.use_with_token(batches=2)
+    wait_until(collector.names, "spans arrive", PATIENCE)
+    assert collector.services == {"theirs"}
+    assert {headers["x-honeycomb-team"] for headers in collector.headers} == {TEAM}
+
+
+def test_proxy_and_relay_cannot_read_what_the_other_holds(server: Server) -> None:
+    users, capabilities = set(), set()
+    for unit in ("chroma-proxy", "chroma-relay"):
+        status = f"/proc/$(systemctl show --value --property=MainPID {unit})/status"
+        found = server.machine.run(rf"grep -hE '^(Uid|Cap(Eff|Bnd)):' {status}").stdout
+        user, *held = found.split("\n")
+        users.add(user)
+        capabilities |= {int(line.split()[1], 16) for line in held if line}
+    assert len(users) == 2
+    assert capabilities == {0}
+
+
+def test_changed_headers_of_the_traces_are_taken_up(
+    account: MotoServer, server: Server, collector: Collector, headers: dict[str, str]
+) -> None:
+    """Every ten minutes; here at once."""
+    secret = server.settings["OTEL_HEADERS_SECRET"]
+    account.client("secretsmanager").put_secret_value(
+        SecretId=secret, SecretString="x-honeycomb-team=another-team"
+    )
+    assert server.machine.run("systemctl start chroma-relay-headers.service").returncode == 0
+    collector.clear()
+    assert server.status(headers) == 200
+    wait_until(collector.names, "spans arrive with new headers", PATIENCE)
+    assert {headers["x-honeycomb-team"] for headers in collector.headers} == {"another-team"}
+
+
+def test_the_headers_of_the_traces_are_nowhere_on_the_instance(server: Server) -> None:
+    for place in (
+        "journalctl --no-pager --all --output=export",
+        "cat /proc/[0-9]*/cmdline",
+        "docker inspect chroma",
+    ):
+        output = server.machine.run(place).stdout
+        assert output
+        assert TEAM not in output
+    assert TEAM not in server.machine.console + server.user_data
 
 
 def test_the_commands_of_the_owner_were_run(server: Server) -> None:

@@ -60,7 +60,10 @@ def test_after_a_failed_update_the_program_before_it_is_found_and_runs(
 ) -> None:
     """The next update fails on its instance. Its parameters are beside the present ones then."""
     host = Path(shutil.copytree(PROJECT / "chroma_stack" / "host", tmp_path / "host"))
-    (host / "self-test").write_text("#!/bin/bash\necho 'self-test: a broken release' >&2\nexit 1\n")
+    boot = (host / "boot").read_text()
+    broken_boot = boot.replace("    start_docker\n", "    fail 'a broken release' 'See above.'\n")
+    assert boot != broken_boot
+    (host / "boot").write_text(broken_boot)
     monkeypatch.setattr(program, "_folder", lambda: host)
     text, names = program.encoded(), []
     for number, start in enumerate(range(0, len(text), 4096)):
@@ -74,7 +77,7 @@ def test_after_a_failed_update_the_program_before_it_is_found_and_runs(
     )
     broken = server.boot(user_data)
     broken.wait_for_signal()
-    reported = [("FAILURE", "self-test: a broken release"), ("FAILURE", broken.instance_id)]
+    reported = [("FAILURE", "a broken release"), ("FAILURE", broken.instance_id)]
     wait_until(lambda: signals(rig, broken) == reported, "both signals", PATIENCE, every=0.5)
     assert rig.aws.calls_of("AssociateAddress", broken.access_key) == []
     broken.terminate()
