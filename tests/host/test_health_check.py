@@ -7,11 +7,11 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -84,6 +84,8 @@ def check(root: Path, port: int, times: int = 1, up: int = 1200, state: str = "a
         "HEALTH_CHECK_FAILURES": f"{root}/failures",
         "HEALTH_CHECK_ANSWERED": f"{root}/answered",
         "MAINTENANCE": f"{root}/maintenance",
+        "CHROMA_CGROUP": f"{root}/cgroup",
+        "CPU_SAMPLE": "1",
         "MOUNT": str(root),
         "CHROMA_URL": f"http://127.0.0.1:{port}",
         "UP": str(up),
@@ -138,6 +140,55 @@ def test_a_server_that_has_answered_since_its_start_is_not_starting(
 ) -> None:
     check(tmp_path, old_release)
     assert "restarting it" in check(tmp_path, free_port(), times=4, up=600)
+
+
+@pytest.fixture
+def processor(tmp_path: Path) -> Iterator[Callable[[float], None]]:
+    """Has Chroma's container use a share of a processor from now on."""
+    stop, share = Event(), 0.0
+
+    def count() -> None:
+        used, before = 0.0, time.monotonic()
+        while not stop.wait(0.05):
+            now = time.monotonic()
+            used, before = used + (now - before) * share * 1e6, now
+            written = tmp_path / "cgroup" / "new"
+            written.write_text(f"usage_usec {used:.0f}\nuser_usec 0\n")
+            written.rename(tmp_path / "cgroup" / "cpu.stat")
+
+    def use(given: float) -> None:
+        nonlocal share
+        share = given
+
+    (tmp_path / "cgroup").mkdir()
+    thread = Thread(target=count)
+    thread.start()
+    yield use
+    stop.set()
+    thread.join()
+
+
+def test_a_server_that_computes_is_not_taken_for_one_that_hangs(
+    tmp_path: Path, old_release: int, processor: Callable[[float], None]
+) -> None:
+    """It uses a large index for the first time, and answers nothing until that is in its memory."""
+    nobody = free_port()
+    check(tmp_path, old_release)
+    processor(0.8)
+    assert "left alone" in check(tmp_path, nobody, times=5, up=600)
+    assert not (tmp_path / "failures").exists()
+    processor(0.01)
+    assert "restarting it" in check(tmp_path, nobody, times=4, up=600)
+
+
+def test_a_server_that_computes_without_end_is_restarted(
+    tmp_path: Path, old_release: int, processor: Callable[[float], None]
+) -> None:
+    check(tmp_path, old_release)
+    processor(1)
+    last_answer = time.time() - 1200
+    os.utime(tmp_path / "answered", (last_answer, last_answer))
+    assert "restarting it" in check(tmp_path, free_port(), times=4, up=1300)
 
 
 def test_a_server_that_is_started_again_has_the_time_of_a_start(

@@ -312,7 +312,7 @@ def test_writes_are_refused_before_the_memory_is_full_and_queries_go_on(server: 
     """First with less memory than the instance has, then with all of it, as on a larger one."""
     run = server.machine.run
     folder = "/run/systemd/system/chroma.service.d"
-    less = "ExecStartPre=/bin/sh -c 'echo MEMORY=360m >/run/chroma-memory.env'"
+    less = "ExecStartPre=/bin/sh -c 'echo MEMORY=350m >/run/chroma-memory.env'"
     run(f'mkdir -p {folder}; printf "[Service]\n%s\n" "{less}" >{folder}/test.conf')
     restart = "systemctl daemon-reload; systemctl restart chroma.service"
     run(restart)
@@ -322,7 +322,7 @@ def test_writes_are_refused_before_the_memory_is_full_and_queries_go_on(server: 
     assert server.fill_memory() == 507
     said = run("journalctl --unit chroma-memory --output cat").stdout
     print(said)
-    assert "360 MiB in use: writes are refused" in said
+    assert "350 MiB in use: writes are refused" in said
     assert run(killed).stdout == ""
     server.use_with_token()
     run(f"rm {folder}/test.conf; {restart}")

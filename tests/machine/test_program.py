@@ -85,6 +85,7 @@ def test_after_a_failed_update_the_program_before_it_is_found_and_runs(
     assert machine.wait_for_signal().status == "SUCCESS", machine.console[-6000:]
     assert machine.run(f"test -e {MARK}").returncode == 0
     server.use_with_token(batches=2)
+    machine.terminate()
     for name in names:
         account.client("ssm").delete_parameter(Name=name)
 
