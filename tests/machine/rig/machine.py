@@ -105,15 +105,6 @@ class Machine:
         self.run("systemctl poweroff")
         self._ended(timeout)
 
-    def reboot(self) -> None:
-        """Stop in good order and start again.
-
-        A reset hangs on this way of booting, so that qemu ends at one, and is started again.
-        """
-        self.run("systemctl reboot")
-        self._ended(timeout=600)
-        self.start()
-
     def terminate(self, hold: float = 0) -> None:
         """End the machine for good; it releases its volumes after ``hold`` seconds."""
         self.close()
