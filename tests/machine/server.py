@@ -21,7 +21,7 @@ from .rig import Machine, Rig, Volume
 
 TENANT = "/tenants/default_tenant"
 WRITERS = 2
-PATIENCE = 600
+PATIENCE = 1200
 """Seconds to wait for anything: what takes two on an instance takes a minute on an emulated one that
 is not alone on its computer. A timer or a limit of ours is tested by what the journal says of it."""
 

@@ -20,7 +20,7 @@ class Channel:
         self._count = 0
 
     def call(
-        self, command: str, arguments: dict[str, Any] | None = None, timeout: float = 60
+        self, command: str, arguments: dict[str, Any] | None = None, timeout: float = 600
     ) -> Any:
         """Send a command and return its answer; TimeoutError when there is none in time."""
         with self._lock:

@@ -126,7 +126,7 @@ class Machine:
         answer = self._agent.call("guest-exec", arguments, timeout)
         while True:
             try:
-                outcome = self._agent.call("guest-exec-status", answer)
+                outcome = self._agent.call("guest-exec-status", answer, timeout)
             except ConnectionError:  # the command ended the machine
                 return subprocess.CompletedProcess(command, 0, "", "")
             if outcome["exited"]:
