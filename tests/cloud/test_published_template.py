@@ -25,7 +25,6 @@ import pytest
 
 import chroma_stack.publish
 from chroma_stack import published_template
-from tests.cloud.cdk import Cdk
 from tests.cloud.moto_server import MotoServer
 from tests.cloud.test_deploy import inventory
 
@@ -222,50 +221,6 @@ def test_the_settings_of_traces_reach_the_instance(others: dict[str, Deployed]) 
     assert made.settings["OTEL_SERVICE_NAME"] == "chromadb"
     assert made.settings["OTEL_GRANULARITY"] == "all"
     assert ":secret:" in made.settings["OTEL_HEADERS_SECRET"]
-
-
-def test_its_instance_boots_what_that_of_a_stack_with_the_same_settings_boots(
-    aws: MotoServer, others: dict[str, Deployed], cdk: Cdk
-) -> None:
-    """But for the ids of what each stack has of its own: the boots of `tests/machine` are its boots, too."""
-    settings: dict[str, dict[str, str | int]] = {
-        "CustomStack": {"keyName": "mykey", "auth": "none"},
-        "TokenStack": {"authTokenHeader": "X-Chroma-Token"},
-        "TraceStack": {
-            "auth": "none",
-            "otelCollectionEndpoint": "api.honeycomb.com",
-            "otelCollectionHeaders": "x-honeycomb-team=abc",
-        },
-    }
-    for stack, given in settings.items():
-        cdk.deploy({"stackName": f"Cdk{stack}", **given})
-        published, made = (
-            _without_ids(aws.launched_user_data(name)) for name in (stack, f"Cdk{stack}")
-        )
-        assert published == made
-
-
-def _without_ids(user_data: str) -> list[str]:
-    """The lines, with no setting that is empty, and no name or id of a resource."""
-    ids = {
-        "ADDRESS": r"eipalloc-\w+",
-        "AUTH_SECRET": r"arn:aws:secretsmanager:\S+",
-        "CA_PARAMETER": r"\S+",
-        "GROUP": r"\w+",
-        "OTEL_HEADERS_SECRET": r"arn:aws:secretsmanager:\S+",
-        "PROGRAM": r"(\S+ ?)+",
-        "STACK": r"\S+",
-        "TLS_NAMES": r"ec2-\S+ [0-9.]+",
-        "VOLUME": r"vol-\w+",
-    }
-    lines = []
-    for line in user_data.splitlines():
-        name, _, value = line.partition("=")
-        if name in ids and re.fullmatch(ids[name], value):
-            line = f"{name}=…"
-        if value or not re.fullmatch("[A-Z_]+=", line):
-            lines.append(line)
-    return lines
 
 
 def test_the_headers_as_chroma_documents_them_are_refused_by_the_aws_command_line_itself(
