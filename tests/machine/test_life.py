@@ -40,6 +40,20 @@ def set_for_health_check(server: Server, variable: str) -> None:
     )
 
 
+def wait_for_the_kept_image(rig: Rig, server: Server) -> None:
+    """The end of a boot, which is not made up for after a restart."""
+    key = server.machine.access_key
+    wait_until(
+        lambda: any(
+            "chroma-image-x86_64" in call.parameters.values()
+            for call in rig.aws.calls_of("CreateTags", key)
+        ),
+        "the image is kept",
+        PATIENCE,
+        every=0.5,
+    )
+
+
 @pytest.fixture(scope="module")
 def server(rig: Rig, account: MotoServer, cdk: Cdk) -> Iterator[Server]:
     outputs = cdk.deploy({"instanceType": "t3.small", "stackName": "Life"})
@@ -240,8 +254,9 @@ def test_chromas_log_is_trimmed_behind_a_checkpoint(server: Server) -> None:
 
 
 def test_a_restart_while_it_writes_costs_no_acknowledged_record_and_takes_up_a_larger_volume(
-    server: Server,
+    rig: Rig, server: Server
 ) -> None:
+    wait_for_the_kept_image(rig, server)
     with server.writing(seconds=5):
         server.machine.shut_down()
     server.volume.grow(3)
@@ -346,15 +361,7 @@ def test_another_instance_takes_over_what_a_snapshot_has_while_the_registry_is_u
     That one stands still from then on, and has the volume for a while.
     """
     previous = server.machine
-    wait_until(
-        lambda: any(
-            "chroma-image-x86_64" in call.parameters.values()
-            for call in rig.aws.calls_of("CreateTags", previous.access_key)
-        ),
-        "the image is kept",
-        PATIENCE,
-        every=0.5,
-    )
+    wait_for_the_kept_image(rig, server)
     previous.run("sync")
     with server.writing(random.uniform(3, 8)):
         snapshot = previous.snapshot(server.volume)
