@@ -5,6 +5,7 @@ from chroma_stack.endpoint import Endpoint, IChromaServer
 from chroma_stack.errors import SettingError
 from chroma_stack.image import ChromaImage
 from chroma_stack.instance import MachineImageId
+from chroma_stack.monitoring import ChromaMonitoring
 from chroma_stack.secrets import SecretArn
 from chroma_stack.server import ChromaServer, ChromaServerOptions
 from chroma_stack.stack import ChromaStack, ChromaStackOptions
@@ -19,6 +20,7 @@ __all__ = [
     "CertificateSource",
     "ChromaAuth",
     "ChromaImage",
+    "ChromaMonitoring",
     "ChromaServer",
     "ChromaServerOptions",
     "ChromaStack",

@@ -16,6 +16,7 @@ from chroma_stack import (
     container_network,
     image,
     instance,
+    monitoring,
     network,
     stack,
     storage,
@@ -39,6 +40,7 @@ SECTIONS: Mapping[str, tuple[Setting, ...]] = {
     "Network": network.SETTINGS,
     "Authentication": auth.SETTINGS,
     "TLS": tls.SETTINGS,
+    "Monitoring": monitoring.SETTINGS,
     "Traces": tracing.SETTINGS,
 }
 """All settings, by the headings of the documentation and of CloudFormation's console."""
@@ -49,6 +51,7 @@ _BY_KEY = {setting.key: setting for setting in SETTINGS if setting.key}
 
 _MADE_BY: Mapping[str, Callable[..., Any]] = {
     "auth": auth.from_settings,
+    "monitoring": monitoring.from_settings,
     "tls": tls.from_settings,
     "tracing": tracing.from_settings,
 }

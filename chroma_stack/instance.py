@@ -215,6 +215,12 @@ class InstanceRole(iam.Role):
             "autoScalingGroup:*:autoScalingGroupName/*",
         )
 
+    @property
+    def server_name(self) -> str:
+        """The server's name among all servers of the account and region: of its stack and within
+        it. The value of the tag, and of the dimension of its metrics."""
+        return self._server_name
+
     def allow(
         self, actions: Sequence[str], resources: Sequence[str], conditions: Any = None
     ) -> None:

@@ -17,15 +17,17 @@ from typing import Any
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
 from aws_cdk import aws_route53 as route53
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct, IConstruct
 
 from chroma_stack import address as addresses
-from chroma_stack import auth, instance, network, storage, tls, tracing
+from chroma_stack import auth, instance, monitoring, network, storage, tls, tracing
 from chroma_stack.auth import AuthBinding, AuthMode, ChromaAuth, TokenHeader
 from chroma_stack.context import SECTIONS
 from chroma_stack.instance import InstanceRole, MachineImageId, arn
+from chroma_stack.monitoring import ChromaMonitoring, MonitoringBinding
 from chroma_stack.outputs import of as outputs_of
 from chroma_stack.server import ChromaServer
 from chroma_stack.settings import Setting
@@ -152,6 +154,7 @@ class PublishedTemplate(cdk.Stack):
         self.has_headers = self._given(
             "HasTraceHeaders", "ChromaOtelCollectionHeaders", _NO_HEADERS
         )
+        self.has_monitoring = self._given("HasMonitoring", "Monitoring", ["false"])
         self._add_tls_conditions()
         instance_type = self._text("InstanceType")
         self.is_arm = self._condition(
@@ -294,6 +297,9 @@ class PublishedTemplate(cdk.Stack):
                 certificate=self._text("TlsCertificateSecretArn"),
                 name=self._text("DomainName"),
                 zone=self._text("HostedZoneId"),
+            ),
+            monitoring=_ParameterMonitoring(
+                has_monitoring=self.has_monitoring, days=self._text("LogRetentionDays")
             ),
             tracing=_ParameterTracing(
                 endpoint=self._text("ChromaOtelCollectionEndpoint"),
@@ -505,6 +511,31 @@ class _ParameterTls(ChromaTls):
         }
         names = _either(self.has_tls, " ".join(address.names), "")
         return TlsBinding(name, tls.host_settings(mode=self.mode_text, names=[names], **given))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ParameterMonitoring(ChromaMonitoring):
+    """Monitoring that the template's parameters decide."""
+
+    has_monitoring: cdk.CfnCondition
+    days: str
+
+    def _bind(self, scope: Construct, role: InstanceRole) -> MonitoringBinding:
+        log_group = self._log_group(scope)
+        resource = log_group.node.default_child
+        assert isinstance(resource, logs.CfnLogGroup)
+        resource.add_property_override("RetentionInDays", self.days)
+        monitoring.add_metric_filters(log_group)
+        _under(self.has_monitoring, log_group)
+        name = _permitted(
+            scope,
+            "Monitoring",
+            self.has_monitoring,
+            log_group.log_group_name,
+            role,
+            monitoring.statements(log_group),
+        )
+        return MonitoringBinding(log_group, monitoring.host_settings(name))
 
 
 class _ParameterTracing(tracing.ChromaTracing):

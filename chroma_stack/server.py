@@ -10,14 +10,16 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_logs as logs
 from aws_cdk import aws_route53 as route53
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from chroma_stack import address as addresses
-from chroma_stack import chroma_config, container_network, storage, user_data
+from chroma_stack import chroma_config, container_network, monitoring, storage, user_data
 from chroma_stack.auth import AuthMode, ChromaAuth, parse_origin
 from chroma_stack.endpoint import PORT, Endpoint, IChromaServer, ImportedServer
+from chroma_stack.errors import SettingError
 from chroma_stack.image import ChromaImage
 from chroma_stack.instance import (
     DEFAULT_INSTANCE_TYPE,
@@ -25,6 +27,7 @@ from chroma_stack.instance import (
     InstanceTemplate,
     SingletonGroup,
 )
+from chroma_stack.monitoring import ChromaMonitoring
 from chroma_stack.network import select_subnet
 from chroma_stack.program import Program
 from chroma_stack.tls import ChromaTls, TlsMode
@@ -108,6 +111,10 @@ class ChromaServerOptions(TypedDict, total=False):
 
     tracing: ChromaTracing
     """Where traces go. Default: nowhere."""
+
+    monitoring: ChromaMonitoring | None
+    """Has the instance send its log, and memory, disk and swap, to CloudWatch. Default: none in a
+    ``ChromaServer``; in a ``ChromaStack`` ``ChromaMonitoring()``, which ``None`` turns off."""
 
     volume: ec2.IVolume
     """The data volume of an earlier server, in the zone of the subnet, to go on with. It stays
@@ -249,6 +256,7 @@ class ChromaServer(IChromaServer):
                 "required, or to optional.",
             )
 
+        self._log_group, log_settings = self._monitor(options.get("monitoring"))
         program = Program(self, self._role)
         commands = ec2.UserData.for_linux()
         self.auto_scaling_group: SingletonGroup = self._group(
@@ -261,6 +269,7 @@ class ChromaServer(IChromaServer):
                 self,
                 {
                     "STACK": cdk.Aws.STACK_NAME,
+                    "SERVER": self._role.server_name,
                     "REGION": cdk.Stack.of(self).region,
                     "GROUP": self.auto_scaling_group.logical_id,
                     **program.host_settings,
@@ -270,6 +279,7 @@ class ChromaServer(IChromaServer):
                     **self._chroma_settings(options),
                     **auth.host_settings,
                     **tls.host_settings,
+                    **log_settings,
                 },
                 before=options.get("user_data_before", ()),
                 after=options.get("user_data_after", ()),
@@ -320,14 +330,28 @@ class ChromaServer(IChromaServer):
         ``grant_…`` methods of what they use."""
         return self._role
 
+    @property
+    def log_group(self) -> logs.ILogGroup | None:
+        """What the instance sends its log to. ``None`` without ``monitoring``."""
+        return self._log_group
+
     def metric(self, metric_name: str, **props: Any) -> cloudwatch.Metric:
-        """A metric that EC2 has of the instance, by its name; the average over 5 minutes.
+        """A metric of the server's own (``docs/monitoring.md``), or else one that EC2 has of the
+        instance (the average over 5 minutes), by its name.
 
         https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/viewing_metrics_with_cloudwatch.html
 
-        :param metric_name: such as ``NetworkOut``.
+        :param metric_name: such as ``Requests``, or ``NetworkOut``.
         :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
+        :raises SettingError: when the metric is the server's own, and it has no ``monitoring``.
         """
+        if metric_name in monitoring.METRICS:
+            if self._log_group is None:
+                raise SettingError(
+                    "monitoring", None, f"a ChromaMonitoring, which makes the metric {metric_name}"
+                )
+            server = self._role.server_name
+            return monitoring.metric(server, metric_name, props).attach_to(self)
         group = self.auto_scaling_group.auto_scaling_group_name
         return self._metric("AWS/EC2", metric_name, {"AutoScalingGroupName": group}, props)
 
@@ -349,6 +373,137 @@ class ChromaServer(IChromaServer):
         :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
         """
         return self.metric("StatusCheckFailed", **{"statistic": "Maximum", **props})
+
+    def metric_requests(self, **props: Any) -> cloudwatch.Metric:
+        """How many requests the proxy answered or refused; a count, summed over 5 minutes. No value
+        means no request.
+
+        :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
+        :raises SettingError: when the server has no ``monitoring``.
+        """
+        return self.metric("Requests", **props)
+
+    def metric_errors(self, **props: Any) -> cloudwatch.Metric:
+        """How many requests ended with a status of 500 or above, except 507, with which the proxy
+        refuses writes before memory or disk are full; a count, summed over 5 minutes. No value means no
+        error.
+
+        :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
+        :raises SettingError: when the server has no ``monitoring``.
+        """
+        return self.metric("Errors", **props)
+
+    def metric_refusals(self, status: int | None = None, **props: Any) -> cloudwatch.IMetric:
+        """How many requests the proxy refused; a count, summed over 5 minutes. No value means no
+        refusal.
+
+        :param status: 401 (no credential, or a wrong one), 403 (not allowed), 429 (too many) or 507
+            (no room left). Default: the sum of all.
+        :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
+        :raises SettingError: when the server has no ``monitoring``, or the status is another.
+        """
+        if status is None:
+            each = {f"status{it}": self.metric_refusals(it, **props) for it in monitoring.REFUSALS}
+            period = {key: value for key, value in props.items() if key == "period"}
+            # Filled, since there are no values for what did not happen.
+            filled = ", ".join(f"FILL({name}, 0)" for name in each)
+            return cloudwatch.MathExpression(
+                expression=f"SUM([{filled}])", using_metrics=each, label="Refusals", **period
+            )
+        if status not in monitoring.REFUSALS:
+            raise SettingError("status", status, ", ".join(map(str, monitoring.REFUSALS)))
+        return self.metric("Refusals", **{"dimensions_map": {"Status": str(status)}, **props})
+
+    def metric_latency(self, **props: Any) -> cloudwatch.Metric:
+        """How long requests took in all, from the first byte to the last, in milliseconds; the 99th
+        percentile over 5 minutes; ``statistic="p50"`` is the median. No value means no request.
+
+        :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
+        :raises SettingError: when the server has no ``monitoring``.
+        """
+        return self.metric("Latency", **props)
+
+    def metric_heartbeat(self, **props: Any) -> cloudwatch.Metric:
+        """Whether Chroma answers: 1 or 0, once a minute; the minimum over 5 minutes. No value means
+        that the instance is stopped, boots, or does not reach CloudWatch.
+
+        :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
+        :raises SettingError: when the server has no ``monitoring``.
+        """
+        return self.metric("Heartbeat", **props)
+
+    def metric_memory_utilization(self, **props: Any) -> cloudwatch.Metric:
+        """How much of its limit Chroma's memory takes that cannot be reclaimed, in percent; the
+        maximum over 5 minutes. At 100 the kernel ends it. No value: as in ``metric_heartbeat``.
+
+        :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
+        :raises SettingError: when the server has no ``monitoring``.
+        """
+        return self.metric("MemoryUtilization", **props)
+
+    def metric_host_memory_utilization(self, **props: Any) -> cloudwatch.Metric:
+        """How much of the instance's memory is in use, in percent; the maximum over 5 minutes. No
+        value means that the agent does not run, or as in ``metric_heartbeat``.
+
+        :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
+        :raises SettingError: when the server has no ``monitoring``.
+        """
+        return self.metric("mem_used_percent", **props)
+
+    def metric_disk_utilization(self, **props: Any) -> cloudwatch.Metric:
+        """How full the data volume's file system is, in percent; the maximum over 5 minutes. No
+        value: as in ``metric_host_memory_utilization``.
+
+        :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
+        :raises SettingError: when the server has no ``monitoring``.
+        """
+        return self.metric("disk_used_percent", **props)
+
+    def metric_swap_utilization(self, **props: Any) -> cloudwatch.Metric:
+        """How much of the instance's swap is in use, in percent; the maximum over 5 minutes; 0
+        where there is none. No value: as in ``metric_host_memory_utilization``.
+
+        :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
+        :raises SettingError: when the server has no ``monitoring``.
+        """
+        return self.metric("swap_used_percent", **props)
+
+    def metric_index_repairs(self, **props: Any) -> cloudwatch.Metric:
+        """How many indexes of collections were repaired before a start of Chroma; a count, summed
+        over 5 minutes. No value means none.
+
+        :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
+        :raises SettingError: when the server has no ``monitoring``.
+        """
+        return self.metric("IndexRepairs", **props)
+
+    def metric_boot_failures(self, **props: Any) -> cloudwatch.Metric:
+        """How many boots failed; a count, summed over 5 minutes. No value means none, or that the
+        instance could not send its log.
+
+        :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
+        :raises SettingError: when the server has no ``monitoring``.
+        """
+        return self.metric("BootFailures", **props)
+
+    def metric_backup_age(self, **props: Any) -> cloudwatch.Metric:
+        """How long ago the last complete snapshot of the data volume by the schedule was begun, in
+        hours; the maximum over 5 minutes. While there is none it is the age of the volume's file
+        system. No value means that there are no backups, or as in ``metric_heartbeat``.
+
+        :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
+        :raises SettingError: when the server has no ``monitoring``.
+        """
+        return self.metric("BackupAge", **props)
+
+    def metric_certificate_days(self, **props: Any) -> cloudwatch.Metric:
+        """For how many more days the certificate that the server shows is valid; the minimum over
+        5 minutes. No value means that there is no TLS, or as in ``metric_heartbeat``.
+
+        :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
+        :raises SettingError: when the server has no ``monitoring``.
+        """
+        return self.metric("CertificateDays", **props)
 
     def metric_volume_read_ops(self, **props: Any) -> cloudwatch.Metric:
         """How many reads of the data volume there were; a count, summed over 5 minutes. Many
@@ -399,6 +554,13 @@ class ChromaServer(IChromaServer):
         return cloudwatch.Metric(
             namespace=namespace, metric_name=metric_name, dimensions_map=dimensions, **props
         ).attach_to(self)
+
+    def _monitor(
+        self, given: ChromaMonitoring | None
+    ) -> tuple[logs.ILogGroup | None, dict[str, str]]:
+        if given is None:
+            return None, {}
+        return given._bind(self, self._role)
 
     def _name_everything(self) -> None:
         """Name everything in the console after the stack as it is deployed, which for the

@@ -12,6 +12,7 @@ from constructs import Construct
 from chroma_stack import outputs, storage
 from chroma_stack.auth import AuthMode
 from chroma_stack.errors import SettingError
+from chroma_stack.monitoring import ChromaMonitoring
 from chroma_stack.network import EVERYWHERE, DefaultVpc, describe, in_zone
 from chroma_stack.server import ChromaServer, ChromaServerOptions, refuse_unknown
 from chroma_stack.settings import Setting
@@ -108,6 +109,7 @@ class ChromaStack(cdk.Stack):
         props.setdefault("synthesizer", cdk.LegacyStackSynthesizer())
         super().__init__(scope, construct_id, **cast("Any", props))
         server = {k: v for k, v in options.items() if k in of_server}
+        server.setdefault("monitoring", ChromaMonitoring())
         server.setdefault("vpc_subnets", ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC))
         self._check_subnets(cast("ec2.SubnetSelection", server["vpc_subnets"]), options)
         vpc = self._vpc(options.get("vpc_id"), options.get("availability_zone"))

@@ -74,6 +74,7 @@ _LONGEST_PUBLIC_NAME = (
 """What a parameter of the stack holds of which another property than its name is read."""
 
 _AROUND_LOGICAL_ID = {
+    "AWS::Logs::LogGroup": _LONGEST_PSEUDO_PARAMETER["AWS::StackName"] + len("--0123456789ABC"),
     "AWS::SSM::Parameter": len("CFN--0123456789abcdef"),
     "AWS::SecretsManager::Secret": len(
         "arn:aws-us-gov:secretsmanager:ap-southeast-1:123456789012:secret:-0123456789abcdef-AbCdEf"
@@ -178,6 +179,11 @@ class _Lengths:
                 return _LONGEST_PUBLIC_NAME
             case {"Fn::Join": [separator, list() as parts]}:
                 return sum(self.of(part) + len(separator) for part in parts)
+            case {"Fn::Sub": str(text)}:
+                texts = re.split(r"\$\{([^!}]+)\}", text)
+                return self.of("".join(texts[::2])) + sum(
+                    self.of({"Ref": name}) for name in texts[1::2]
+                )
             case {"Fn::If": [_, if_true, if_false]}:
                 return max(self.of(if_true), self.of(if_false))
             case {"Fn::Select": [index, list() as parts]}:

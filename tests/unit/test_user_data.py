@@ -34,10 +34,10 @@ def written(script: str, root: Path) -> Path:
     return root
 
 
-def test_by_default_user_data_leaves_11_600_bytes_to_the_owner() -> None:
+def test_by_default_user_data_leaves_11_000_bytes_to_the_owner() -> None:
     """However long the stack's name and the ids become."""
     around = "cat >/opt/chroma/after <<'END_OF_AFTER'\n\nEND_OF_AFTER\n"
-    commands = ["#" * (11_600 - len(around))]
+    commands = ["#" * (11_000 - len(around))]
     ChromaStack(cdk.App(), user_data_after=commands)
 
 
@@ -147,6 +147,7 @@ def test_a_reference_counts_as_long_as_it_can_become() -> None:
     for value, longest in (
         (cdk.Aws.STACK_NAME, longest_name),
         (f"{cdk.Aws.STACK_NAME}/{cdk.Aws.STACK_NAME}", f"{longest_name}/{longest_name}"),
+        (cdk.Fn.sub("${AWS::StackName}/${!Literal}"), f"{longest_name}/${{!Literal}}"),
     ):
         filler = "#" * (room - len("\ncat >/opt/chroma/after <<'END_OF_AFTER'\nEND_OF_AFTER\n"))
         fits = filler[: len(filler) - len(longest) + 1]
