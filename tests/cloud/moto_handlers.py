@@ -8,7 +8,10 @@ that our template reaches each resource with the right properties. Three kinds o
 * `Resources`, moto's map of a stack's resources with CloudFormation's order of things: an update reaches every resource
   whose *resolved* properties changed, what is no longer wanted goes last, and nothing survives a deletion unless its
   policy says so;
-* a few corrections of EC2 itself, such as a terminated instance that releases its address.
+* a few corrections of EC2 itself, such as a terminated instance that releases its address, and of stacks that are protected
+  from their deletion or cannot be deleted.
+
+`moto_monitoring.py` has the types of logs, metrics, alarms, notifications and schedules.
 
 A resource type without a handler is an error. moto would report success and leave it out. A template that is too large
 for a request is an error too.
@@ -23,11 +26,13 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from moto.autoscaling.models import FakeAutoScalingGroup
+from moto.autoscaling.exceptions import ValidationError as GroupError
+from moto.autoscaling.models import AutoScalingBackend, FakeAutoScalingGroup
 from moto.cloudformation import models, parsing
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.responses import CloudFormationResponse
 from moto.core.common_models import CloudFormationModel
+from moto.core.responses import ActionResult
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models.elastic_ip_addresses import ElasticAddress
 from moto.ec2.models.instances import Instance
@@ -64,10 +69,13 @@ def install() -> None:
     models.ResourceMap = Resources  # type: ignore[attr-defined]
     models.CloudFormationBackend.validate_template = _validate  # type: ignore[method-assign]
     CloudFormationResponse._get_param = _get_param  # type: ignore[method-assign]
+    models.CloudFormationBackend.delete_stack = _delete_stack  # type: ignore[method-assign]
+    CloudFormationResponse.update_termination_protection = _protect  # type: ignore[attr-defined]
     models.ChangeSet.apply = _apply  # type: ignore[method-assign]
     Instance.terminate = _terminate  # type: ignore[method-assign]
     Instance.add_block_device = _add_block_device  # type: ignore[method-assign]
     route53.create_route53_zone_id = _zone_id
+    AutoScalingBackend.delete_auto_scaling_group = _delete_group  # type: ignore[method-assign]
     FakeAutoScalingGroup.image_id = property(_launched_image)  # type: ignore[assignment]
     ElasticAddress.has_cfn_attr = classmethod(_has_address_attribute)  # type: ignore[assignment,method-assign]
     ElasticAddress.get_cfn_attribute = _address_attribute  # type: ignore[method-assign]
@@ -81,7 +89,7 @@ def _known_class(resource_type: str) -> type[CloudFormationModel]:
 
 
 def _unhandled(does: str, resource_type: str) -> ValidationError:
-    return ValidationError(message=f"neither moto nor moto_handlers.py {does} {resource_type}")
+    return ValidationError(message=f"neither moto nor the handlers {does} {resource_type}")
 
 
 _moto_get_param = CloudFormationResponse._get_param
@@ -114,6 +122,35 @@ def _apply(self: models.ChangeSet) -> None:
     _moto_apply(self)
     self.stack.template_dict = self.template_dict
     self.stack.output_map = self.stack._create_output_map()
+
+
+_moto_delete_stack = models.CloudFormationBackend.delete_stack
+
+
+def _delete_stack(self: models.CloudFormationBackend, name_or_stack_id: str) -> None:
+    """Deletes a stack that is not protected. One of which a resource cannot be deleted stays; moto forgets it.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-cfn-protect-stacks.html
+    """
+    found = [it for it in self.stacks.values() if name_or_stack_id in (it.name, it.stack_id)]
+    for stack in found:
+        if stack.enable_termination_protection:
+            raise ValidationError(
+                message=f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled"
+            )
+        try:
+            _moto_delete_stack(self, stack.stack_id)
+        except (ValidationError, GroupError) as refused:
+            self.stacks[stack.stack_id] = stack
+            stack.status = "DELETE_FAILED"
+            stack.status_reason = str(refused)  # type: ignore[attr-defined]
+
+
+def _protect(self: CloudFormationResponse) -> ActionResult:
+    """`UpdateTerminationProtection`, which moto lacks."""
+    stack = self.cloudformation_backend.get_stack(self._get_param("StackName"))
+    stack.enable_termination_protection = self._get_bool_param("EnableTerminationProtection")
+    return ActionResult({"StackId": stack.stack_id})
 
 
 def _validate(self: models.CloudFormationBackend, template: str) -> list[Any]:
@@ -343,6 +380,7 @@ class Volume(CloudFormationModel):
         **_: Any,
     ) -> Any:
         properties = cloudformation_json["Properties"]
+        _check_performance(properties, _number(properties, "Size"))
         volume = ec2_backends[account_id][region_name].create_volume(
             size=_number(properties, "Size"),  # type: ignore[arg-type]  # a snapshot has a size of its own
             zone_name=properties["AvailabilityZone"],
@@ -380,6 +418,7 @@ class Volume(CloudFormationModel):
             raise ValidationError(
                 message=f"{volume.id}: a volume cannot shrink from {volume.size} to {size} GiB"
             )
+        _check_performance(properties, size)
         volume.modify(
             target_size=size,
             target_volume_type=properties.get("VolumeType"),
@@ -388,6 +427,16 @@ class Volume(CloudFormationModel):
         )
         volume.add_tags(_tags(properties))
         return volume
+
+
+def _check_performance(properties: Properties, size: int | None) -> None:
+    """Refuses what a gp3 volume cannot do: https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html"""
+    iops = _number(properties, "Iops") or 3000
+    throughput = _number(properties, "Throughput") or 125
+    if not 3000 <= iops <= 80_000 or iops > max(3000, 500 * (size or iops)):
+        raise ValidationError(message=f"a gp3 volume of {size} GiB has no {iops} IOPS")
+    if not 125 <= throughput <= 2000 or throughput > iops / 4:
+        raise ValidationError(message=f"a gp3 volume of {iops} IOPS has no {throughput} MiB/s")
 
 
 class SecurityGroup(CloudFormationModel):
@@ -451,8 +500,12 @@ class SecurityGroup(CloudFormationModel):
             )
 
 
+SNAPSHOT_HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
+"""https://docs.aws.amazon.com/dlm/latest/APIReference/API_CreateRule.html"""
+
+
 class LifecyclePolicy(CloudFormationModel):
-    """`AWS::DLM::LifecyclePolicy`, of which moto has nothing: only what was asked for is kept."""
+    """`AWS::DLM::LifecyclePolicy`, of which moto has nothing: only what was asked for is kept, and its schedules checked."""
 
     made: ClassVar[dict[str, Properties]] = {}
     """The properties of each policy that is there, by its id."""
@@ -470,8 +523,14 @@ class LifecyclePolicy(CloudFormationModel):
 
     @classmethod
     def create_from_cloudformation_json(
-        cls, resource_name: str, cloudformation_json: Properties, *_: Any, **__: Any
+        cls,
+        resource_name: str,
+        cloudformation_json: Properties,
+        account_id: str,
+        region_name: str,
+        **_: Any,
     ) -> LifecyclePolicy:
+        cls._check(cloudformation_json["Properties"], region_name)
         policy = cls(f"policy-{secrets.token_hex(8)}")
         cls.made[policy.physical_resource_id] = cloudformation_json["Properties"]
         return policy
@@ -482,14 +541,45 @@ class LifecyclePolicy(CloudFormationModel):
         original_resource: LifecyclePolicy,
         new_resource_name: str,
         cloudformation_json: Properties,
-        *_: Any,
+        account_id: str,
+        region_name: str,
     ) -> LifecyclePolicy:
+        cls._check(cloudformation_json["Properties"], region_name)
         cls.made[original_resource.physical_resource_id] = cloudformation_json["Properties"]
         return original_resource
 
     @classmethod
     def delete_from_cloudformation_json(cls, resource_name: str, *_: Any) -> None:
         del cls.made[resource_name]
+
+    @staticmethod
+    def _check(properties: Properties, region: str) -> None:
+        """https://docs.aws.amazon.com/dlm/latest/APIReference/API_Schedule.html and the pages of its parts"""
+        for schedule in properties["PolicyDetails"]["Schedules"]:
+            name, create = schedule.get("Name", "a schedule"), schedule["CreateRule"]
+            if "CronExpression" in create:
+                wrong = create.keys() & {"Interval", "IntervalUnit", "Times"} or not re.fullmatch(
+                    r"cron\(\S+( \S+){5}\)", create["CronExpression"]
+                )
+            else:
+                wrong = int(create["Interval"]) not in SNAPSHOT_HOURS
+                wrong = wrong or create["IntervalUnit"] != "HOURS" or len(create["Times"]) != 1
+            if wrong:
+                raise ValidationError(message=f"{name}: not when snapshots are taken: {create}")
+            copies = schedule.get("CrossRegionCopyRules", [])
+            if len(copies) > 3:
+                raise ValidationError(message=f"{name}: copies to more than three regions")
+            for copy in copies:
+                to = copy.get("TargetRegion") or copy["Target"]
+                if to == region or not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", to):
+                    raise ValidationError(message=f"{name}: no other region: {to}")
+                key = copy.get("CmkArn")
+                if "Encrypted" not in copy or (key and f":kms:{to}:" not in key):
+                    raise ValidationError(message=f"{name}: no key in {to}: {key}")
+            for rule in [schedule["RetainRule"], *(it["RetainRule"] for it in copies)]:
+                by_count, by_age = "Count" in rule, {"Interval", "IntervalUnit"} <= rule.keys()
+                if by_count == by_age or not 1 <= int(rule.get("Count", 1)) <= 1000:
+                    raise ValidationError(message=f"{name}: not how long to keep: {rule}")
 
 
 class BucketPolicy(CloudFormationModel):
@@ -587,7 +677,10 @@ class AcmeExternalAccountBinding(_OfAcme, CloudFormationModel):
 class AutoScalingGroup(CloudFormationModel):
     """`AWS::AutoScaling::AutoScalingGroup` that stays itself through an update and replaces its instances if told to.
 
-    moto makes a new group instead. Signals are not waited for.
+    moto makes a new group instead. Signals are not waited for: a group at zero has no instance that could send one, and
+    none is started for it.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-attribute-updatepolicy.html
     """
 
     @staticmethod
@@ -599,8 +692,14 @@ class AutoScalingGroup(CloudFormationModel):
         return "AWS::AutoScaling::AutoScalingGroup"
 
     @classmethod
-    def create_from_cloudformation_json(cls, *args: Any, **kwargs: Any) -> Any:
-        return FakeAutoScalingGroup.create_from_cloudformation_json(*args, **kwargs)
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Properties, *args: Any, **kwargs: Any
+    ) -> Any:
+        group = FakeAutoScalingGroup.create_from_cloudformation_json(
+            resource_name, cloudformation_json, *args, **kwargs
+        )
+        cls._declare(group, cloudformation_json["Properties"])
+        return group
 
     @classmethod
     def update_from_cloudformation_json(
@@ -612,25 +711,72 @@ class AutoScalingGroup(CloudFormationModel):
         region_name: str,
     ) -> Any:
         properties, group = cloudformation_json["Properties"], original_resource
+        policy = cloudformation_json.get("UpdatePolicy", {})
+        # Otherwise CloudFormation sets the sizes whatever a scheduled action made of them.
+        keeps = policy.get("AutoScalingScheduledAction", {}).get(
+            "IgnoreUnmodifiedGroupSizeProperties"
+        )
+        sizes = {name: _number(properties, name) for name in SIZES}
+        if keeps:
+            sizes = {
+                name: size if size != group.declared_sizes[name] else None
+                for name, size in sizes.items()
+            }
         started_from = _launch_of(group)
         group.update(
             availability_zones=properties.get("AvailabilityZones", []),
-            desired_capacity=_number(properties, "DesiredCapacity"),
-            max_size=_number(properties, "MaxSize"),
-            min_size=_number(properties, "MinSize"),
+            desired_capacity=cls._desired(group, sizes),
+            max_size=sizes["MaxSize"],
+            min_size=sizes["MinSize"],
             launch_config_name=None,
             launch_template=properties["LaunchTemplate"],
             vpc_zone_identifier=",".join(properties.get("VPCZoneIdentifier", [])),
             health_check_period=properties.get("HealthCheckGracePeriod"),
             health_check_type=properties.get("HealthCheckType"),
         )
+        group.tags = properties.get("Tags", [])
+        cls._declare(group, properties)
         # Without this policy CloudFormation leaves the running instances as they are.
-        rolls = "AutoScalingRollingUpdate" in cloudformation_json.get("UpdatePolicy", {})
-        if rolls and _launch_of(group) != started_from:
+        if "AutoScalingRollingUpdate" in policy and _launch_of(group) != started_from:
             wanted = group.desired_capacity
             group.set_desired_capacity(0)
             group.set_desired_capacity(wanted)
         return group
+
+    @staticmethod
+    def _desired(group: FakeAutoScalingGroup, sizes: Mapping[str, int | None]) -> int | None:
+        """What is wanted between the new bounds; moto counts from the instances that there are."""
+        wanted = sizes["DesiredCapacity"]
+        if wanted is None:
+            wanted = group.desired_capacity or 0
+            if sizes["MaxSize"] is not None:
+                wanted = min(wanted, sizes["MaxSize"])
+            if sizes["MinSize"] is not None:
+                wanted = max(wanted, sizes["MinSize"])
+        return wanted
+
+    @staticmethod
+    def _declare(group: Any, properties: Properties) -> None:
+        group.declared_sizes = {name: _number(properties, name) for name in SIZES}
+        group.deletion_protection = properties.get("DeletionProtection", "none")
+        if group.deletion_protection not in ("none", "prevent-all-deletion"):
+            raise _unhandled("protects a group in this way:", group.deletion_protection)
+
+
+SIZES = ("MinSize", "MaxSize", "DesiredCapacity")
+
+_moto_delete_group = AutoScalingBackend.delete_auto_scaling_group
+
+
+def _delete_group(self: AutoScalingBackend, group_name: str) -> None:
+    """Deletes a group that is not protected.
+
+    https://docs.aws.amazon.com/autoscaling/ec2/userguide/resource-deletion-protection.html
+    """
+    group = self.autoscaling_groups.get(group_name)
+    if getattr(group, "deletion_protection", "none") != "none":
+        raise GroupError(f"{group_name} is protected from deletion")
+    _moto_delete_group(self, group_name)
 
 
 def _launch_of(group: FakeAutoScalingGroup) -> tuple[Any, ...]:
@@ -663,6 +809,10 @@ REMOVERS: dict[str, Callable[[EC2Backend, Any], object]] = {
 """How the resources go that moto's CloudFormation makes and leaves behind."""
 
 
+_GROUP = "AWS::AutoScaling::AutoScalingGroup"
+"""Each update of its stack reaches it, whose sizes may have changed."""
+
+
 class Resources(parsing.ResourceMap):
     """The resources of a stack, changed and removed in CloudFormation's order."""
 
@@ -682,7 +832,7 @@ class Resources(parsing.ResourceMap):
                 _ = self[name]  # reading a resource makes it
             elif new[name]["Type"] != old[name]["Type"]:
                 raise ValidationError(message=f"{name}: the type of a resource cannot change")
-            elif self._properties(new[name]) != before[name]:
+            elif self._properties(new[name]) != before[name] or new[name]["Type"] == _GROUP:
                 self._change(name, new[name])
         for name in reversed(_by_dependency(old)):
             if name not in new:
@@ -718,7 +868,13 @@ class Resources(parsing.ResourceMap):
         )
 
     def _remove(self, name: str, declared: dict[str, Any]) -> None:
-        resource = self._parsed_resources.pop(name)
+        if name not in self._parsed_resources:
+            return  # an earlier deletion, which failed later on, removed it
+        resource = self._parsed_resources[name]
+        self._remove_one(declared, name, resource)
+        del self._parsed_resources[name]
+
+    def _remove_one(self, declared: dict[str, Any], name: str, resource: Any) -> None:
         ec2 = ec2_backends[self._account_id][self._region_name]
         policy = declared.get("DeletionPolicy", "Delete")
         if policy.startswith("Retain"):

@@ -11,7 +11,7 @@ import boto3
 from moto.cloudformation.models import cloudformation_backends
 from moto.server import ThreadedMotoServer
 
-from tests.cloud import moto_handlers
+from tests.cloud import moto_handlers, moto_monitoring
 
 
 class MotoServer:
@@ -34,6 +34,7 @@ class MotoServer:
         self.port = self._server.get_host_and_port()[1]
         # By name: given an address, moto takes template URLs for those of another service.
         self.endpoint = f"http://localhost:{self.port}"
+        moto_monitoring.connect(self.client)
         self.reset()
 
     def __enter__(self) -> MotoServer:

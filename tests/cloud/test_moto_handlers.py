@@ -108,6 +108,59 @@ def test_a_volume_refuses_the_changes_that_cloudformation_refuses(
 
 
 @pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ({"Iops": 12_001}, "24 GiB has no 12001 IOPS"),
+        ({"Iops": 2_000}, "no 2000 IOPS"),
+        ({"Throughput": "751"}, "3000 IOPS has no 751 MiB/s"),
+        ({"Throughput": 2_001, "Iops": 12_000}, "no 2001 MiB/s"),
+    ],
+)
+def test_a_volume_that_ebs_does_not_have_is_refused(
+    account: MotoServer, wanted: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ClientError, match=reason):
+        create(account, Data=with_properties(VOLUME, **wanted))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "reason"),
+    [
+        ({"CreateRule": {"Interval": 5, "IntervalUnit": "HOURS", "Times": ["03:00"]}}, "taken"),
+        ({"CreateRule": {"CronExpression": "0 3 * * *"}}, "not when snapshots are taken"),
+        ({"RetainRule": {"Count": 1001}}, "not how long to keep"),
+        ({"RetainRule": {"Count": 7, "Interval": 7, "IntervalUnit": "DAYS"}}, "how long to keep"),
+        ({"CrossRegionCopyRules": [{"TargetRegion": "us-east-1"}]}, "no other region"),
+        (
+            {
+                "CrossRegionCopyRules": [
+                    {
+                        "TargetRegion": "eu-west-1",
+                        "Encrypted": True,
+                        "CmkArn": "arn:aws:kms:us-east-1:123456789012:key/k",
+                    }
+                ]
+            },
+            "no key in eu-west-1",
+        ),
+    ],
+)
+def test_a_policy_that_data_lifecycle_manager_refuses_is_refused(
+    account: MotoServer, schedule: dict[str, Any], reason: str
+) -> None:
+    daily = {
+        "CreateRule": {"Interval": 24, "IntervalUnit": "HOURS", "Times": ["03:00"]},
+        "RetainRule": {"Count": 7},
+    }
+    policy = {
+        "Type": "AWS::DLM::LifecyclePolicy",
+        "Properties": {"PolicyDetails": {"Schedules": [daily | schedule]}},
+    }
+    with pytest.raises(ClientError, match=reason):
+        create(account, Backup=policy)
+
+
+@pytest.mark.parametrize(
     ("policy", "volumes", "snapshots"), [("Snapshot", 0, 1), ("Retain", 1, 0), ("Delete", 0, 0)]
 )
 def test_a_volume_that_is_no_longer_wanted_goes_by_its_policy(
