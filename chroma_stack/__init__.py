@@ -1,6 +1,7 @@
 """Chroma on one EC2 instance that heals itself, as AWS CDK constructs."""
 
 from chroma_stack.auth import ChromaAuth, TokenHeader
+from chroma_stack.backups import BackupSchedule
 from chroma_stack.endpoint import Endpoint, IChromaServer
 from chroma_stack.errors import SettingError
 from chroma_stack.image import ChromaImage
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 """The release of this package, and of the template that it publishes."""
 
 __all__ = [
+    "BackupSchedule",
     "CertificateSource",
     "ChromaAuth",
     "ChromaImage",

@@ -13,6 +13,7 @@ import aws_cdk as cdk
 
 from chroma_stack import (
     auth,
+    backups,
     container_network,
     image,
     instance,
@@ -37,6 +38,7 @@ SECTIONS: Mapping[str, tuple[Setting, ...]] = {
         *container_network.SETTINGS,
     ),
     "Data": storage.SETTINGS,
+    "Backups": backups.SETTINGS,
     "Network": network.SETTINGS,
     "Authentication": auth.SETTINGS,
     "TLS": tls.SETTINGS,

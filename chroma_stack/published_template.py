@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
@@ -25,14 +25,18 @@ from constructs import Construct, IConstruct
 from chroma_stack import address as addresses
 from chroma_stack import auth, instance, monitoring, network, storage, tls, tracing
 from chroma_stack.auth import AuthBinding, AuthMode, ChromaAuth, TokenHeader
+from chroma_stack.backups import DEFAULT_BACKUP_SCHEDULE, Backup
 from chroma_stack.context import SECTIONS
 from chroma_stack.instance import InstanceRole, MachineImageId, arn
 from chroma_stack.monitoring import ChromaMonitoring, MonitoringBinding
 from chroma_stack.outputs import of as outputs_of
-from chroma_stack.server import ChromaServer
+from chroma_stack.server import ChromaServer, ChromaServerOptions
 from chroma_stack.settings import Setting
 from chroma_stack.tls import ChromaTls, TlsBinding, TlsMode
 from chroma_stack.version import ChromaVersion
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 NAME = "chroma.cf.json"
 """What the file is called where it is published."""
@@ -139,6 +143,9 @@ class PublishedTemplate(cdk.Stack):
         self.has_ssh_cidr = self._given("HasSshCidr", "SshCidr")
         self.has_image_id = self._given("HasImageId", "ImageId")
         self.has_root_volume_size = self._given("HasRootVolumeSize", "RootVolumeSize")
+        self.has_max_volume_size = self._given("HasMaxVolumeSize", "MaxVolumeSize")
+        self.has_volume_iops = self._given("HasVolumeIops", "VolumeIops")
+        self.has_volume_throughput = self._given("HasVolumeThroughput", "VolumeThroughput")
         self.has_snapshot = self._given("HasSnapshot", "SnapshotId")
         self.has_no_snapshot = self._condition("HasNoSnapshot", self._is_one_of("SnapshotId", [""]))
         self.has_vpc = self._given("HasVpc", "VpcId")
@@ -259,9 +266,10 @@ class PublishedTemplate(cdk.Stack):
     def _add_server(self) -> None:
         vpc, zone = self._network()
         empty, restored = self._volumes(zone)
-        self.server = ChromaServer(
+        self.server = _ParameterServer(
             self,
             "Chroma",
+            growth=(self.has_max_volume_size, self._text("MaxVolumeSize")),
             vpc=vpc,
             instance_type=ec2.InstanceType(self._text("InstanceType")),
             machine_image=self._machine_image(),
@@ -309,9 +317,7 @@ class PublishedTemplate(cdk.Stack):
                 header_text=self._parameters["ChromaOtelCollectionHeaders"],
             ),
         )
-        storage.DailyBackup(
-            self.server, volumes=[empty, restored], retention=storage.DEFAULT_BACKUP_RETENTION
-        )
+        Backup(self.server, volumes=[empty, restored])
         self.server.connections.allow_default_port_from(
             ec2.Peer.ipv4(self._text("AllowedCidr")), "Clients"
         )
@@ -364,10 +370,12 @@ class PublishedTemplate(cdk.Stack):
         return MachineImageId(self._if_given(self.has_image_id, "ImageId", current))
 
     def _root_volume_size(self) -> cdk.Size:
-        size = cdk.Fn.condition_if(
-            self.has_root_volume_size.logical_id, self._text("RootVolumeSize"), cdk.Aws.NO_VALUE
-        )
-        return cdk.Size.gibibytes(cdk.Token.as_number(size))
+        return cdk.Size.gibibytes(self._number(self.has_root_volume_size, "RootVolumeSize"))
+
+    def _number(self, given: cdk.CfnCondition, parameter: str) -> int:
+        """The value of a parameter, and nothing when it is empty."""
+        value = cdk.Fn.condition_if(given.logical_id, self._text(parameter), cdk.Aws.NO_VALUE)
+        return cast("int", cdk.Token.as_number(value))
 
     def _volumes(self, zone: str) -> tuple[storage.DataVolume, storage.DataVolume]:
         """Two volumes, of which the parameters choose one: CloudFormation cannot change a
@@ -386,6 +394,8 @@ class PublishedTemplate(cdk.Stack):
                 snapshot_id=snapshot_id,
                 encryption_key=None,
                 removal_policy=cdk.RemovalPolicy.SNAPSHOT,
+                iops=self._number(self.has_volume_iops, "VolumeIops"),
+                throughput=self._number(self.has_volume_throughput, "VolumeThroughput"),
             )
             cdk.Tags.of(scope).add("Name", cdk.Fn.sub("${AWS::StackName}/Chroma"), priority=150)
             _under(condition, volumes[name])
@@ -404,6 +414,33 @@ class PublishedTemplate(cdk.Stack):
                 value=output.value,
                 condition=conditions.get(name),
             )
+
+
+class _ParameterServer(ChromaServer):
+    """A server whose volume is chosen, and grows, by the template's parameters."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        growth: tuple[cdk.CfnCondition, str],
+        vpc: ec2.IVpc,
+        **options: Unpack[ChromaServerOptions],
+    ) -> None:
+        self._growth = growth
+        super().__init__(scope, construct_id, vpc=vpc, **options)
+
+    def _bind_volume(
+        self, role: InstanceRole, subnet: ec2.ISubnet, options: ChromaServerOptions
+    ) -> storage.VolumeBinding:
+        volume, (given, max_size) = options["volume"], self._growth
+        storage.grant_attach(volume, role)
+        statements = storage.growth_statements(volume)
+        max_size = _permitted(self, "Growth", given, max_size, role, statements)
+        hours = DEFAULT_BACKUP_SCHEDULE.hours
+        settings = storage.host_settings(volume, max_size=max_size, backup_hours=hours)
+        return storage.VolumeBinding(volume=volume, backup_hours=hours, host_settings=settings)
 
 
 @dataclass(frozen=True, kw_only=True)

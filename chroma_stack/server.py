@@ -16,8 +16,16 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from chroma_stack import address as addresses
-from chroma_stack import chroma_config, container_network, monitoring, storage, user_data
+from chroma_stack import (
+    backups,
+    chroma_config,
+    container_network,
+    monitoring,
+    storage,
+    user_data,
+)
 from chroma_stack.auth import AuthMode, ChromaAuth, parse_origin
+from chroma_stack.backups import DEFAULT_BACKUP_RETENTION, DEFAULT_BACKUP_SCHEDULE, BackupSchedule
 from chroma_stack.endpoint import PORT, Endpoint, IChromaServer, ImportedServer
 from chroma_stack.errors import SettingError
 from chroma_stack.image import ChromaImage
@@ -118,12 +126,25 @@ class ChromaServerOptions(TypedDict, total=False):
 
     volume: ec2.IVolume
     """The data volume of an earlier server, in the zone of the subnet, to go on with. It stays
-    when this server is removed, and ``backup_retention`` does not include it. What makes a new
-    volume (``volume_size``, ``snapshot_id``, ``storage_encryption_key``) is refused beside it.
+    when this server is removed, and ``backup_retention`` does not include it. What is about a new
+    volume (``volume_size``, ``volume_iops``, ``volume_throughput``, ``snapshot_id``,
+    ``storage_encryption_key``, ``backup_schedule``, ``backup_copy_region``) is refused beside it.
     Default: a new volume, which belongs to this server."""
 
     volume_size: cdk.Size
     """Size of the data volume. It may grow later, never shrink. Default: 24 GiB."""
+
+    max_volume_size: cdk.Size
+    """Size up to which the instance has the data volume grow when it has had a tenth or less
+    free for five minutes, also a ``volume`` that is given. Default: it does not grow by itself."""
+
+    volume_iops: int
+    """Reads and writes a second of the data volume, 3,000 to 80,000; above 3,000 at most 500 for
+    each GiB of its size. Default: 3,000."""
+
+    volume_throughput: int
+    """MiB a second of the data volume, 125 to 2,000, at most a quarter of its IOPS. Default:
+    125."""
 
     snapshot_id: str
     """The snapshot of a data volume to start from. Another value later replaces the volume.
@@ -133,17 +154,27 @@ class ChromaServerOptions(TypedDict, total=False):
     """Whether the server may start on an empty volume although it had data on another one.
     Default: no, so that a forgotten ``snapshot_id`` does not bring up an empty server."""
 
+    backup_schedule: BackupSchedule
+    """When snapshots of the data volume are taken. Default: every night at 03:00 UTC."""
+
     backup_retention: cdk.Duration
-    """For how many days the daily snapshots of the data volume are kept; zero for none.
+    """For how many days these snapshots, and their copies, are kept; zero for none.
     Default: 7 days."""
+
+    backup_copy_region: str
+    """Another region that each of these snapshots is copied to, encrypted. Default: none."""
+
+    backup_copy_key: kms.IKey
+    """The KMS key of the copies, in that region: ``kms.Key.from_key_arn``. Default: the account's
+    key for EBS there."""
 
     storage_encryption_key: kms.IKey
     """The KMS key of the data volume. Default: the account's key for EBS."""
 
     removal_policy: cdk.RemovalPolicy
     """What happens to the data volume when the server is removed or its volume replaced.
-    Default: SNAPSHOT, a last snapshot of it is kept. The daily ones stay too, and nothing
-    deletes them any more."""
+    Default: SNAPSHOT, a last snapshot of it is kept. Those of ``backup_schedule`` stay too, and
+    nothing deletes them any more."""
 
     user_data_before: ec2.UserData | Sequence[str]
     """Shell commands for the instance, as root, before anything else that it does, under ``set
@@ -229,11 +260,11 @@ class ChromaServer(IChromaServer):
         self._connections = ec2.Connections(security_groups=groups, default_port=ec2.Port.tcp(PORT))
         self._role = InstanceRole(self)
 
-        if "volume" in options:
-            storage.refuse_new_volume("volume", options["volume"].volume_id, options)
-        self.volume: ec2.IVolume = options.get("volume") or self._data_volume(subnet, options)
+        volume = self._bind_volume(self._role, subnet, options)
+        self.volume: ec2.IVolume = volume.volume
         """The volume that holds the data."""
-        storage.grant_attach(self.volume, self._role)
+        # The longest time between two snapshots; None when there are none.
+        self._backup_hours = volume.backup_hours
 
         self._address = self._take_address(vpc, subnet, groups, options)
         self._address.grant_take(self._role)
@@ -273,7 +304,7 @@ class ChromaServer(IChromaServer):
                     "REGION": cdk.Stack.of(self).region,
                     "GROUP": self.auto_scaling_group.logical_id,
                     **program.host_settings,
-                    "VOLUME": self.volume.volume_id,
+                    **volume.host_settings,
                     "START_EMPTY": "true" if options.get("start_empty") else "false",
                     **self._address.host_settings,
                     **self._chroma_settings(options),
@@ -580,19 +611,45 @@ class ChromaServer(IChromaServer):
             description="Who may reach the Chroma server",
         )
 
-    def _data_volume(self, subnet: ec2.ISubnet, options: ChromaServerOptions) -> storage.DataVolume:
-        volume = storage.DataVolume(
+    def _bind_volume(
+        self, role: InstanceRole, subnet: ec2.ISubnet, options: ChromaServerOptions
+    ) -> storage.VolumeBinding:
+        """The volume that is given, or one of the server's own, with its snapshots."""
+        max_size = options.get("max_volume_size")
+        if "volume" in options:
+            volume = options["volume"]
+            storage.refuse_new_volume("volume", volume.volume_id, options)
+            return storage.bind(role, volume, size=None, max_size=max_size, backup_hours=None)
+        size = options.get("volume_size", storage.DEFAULT_VOLUME_SIZE)
+        own = storage.DataVolume(
             self,
             availability_zone=subnet.availability_zone,
-            size=options.get("volume_size", storage.DEFAULT_VOLUME_SIZE),
+            size=size,
             snapshot_id=options.get("snapshot_id"),
             encryption_key=options.get("storage_encryption_key"),
             removal_policy=options.get("removal_policy", cdk.RemovalPolicy.SNAPSHOT),
+            iops=options.get("volume_iops"),
+            throughput=options.get("volume_throughput"),
         )
-        retention = options.get("backup_retention", storage.DEFAULT_BACKUP_RETENTION)
-        if storage.retained_days(retention) > 0:
-            storage.DailyBackup(self, volumes=[volume], retention=retention)
-        return volume
+        hours = self._back_up(own, options)
+        return storage.bind(role, own, size=size, max_size=max_size, backup_hours=hours)
+
+    def _back_up(self, volume: storage.DataVolume, options: ChromaServerOptions) -> int | None:
+        """Snapshots by the schedule; returns the hours between them, if there are any."""
+        retention = options.get("backup_retention", DEFAULT_BACKUP_RETENTION)
+        if backups.retained_days(retention) == 0:
+            backups.refuse_without_backups("backupRetentionDays=0", options, "there are none")
+            return None
+        schedule = options.get("backup_schedule", DEFAULT_BACKUP_SCHEDULE)
+        backups.Backup(
+            self,
+            volumes=[volume],
+            retention=retention,
+            schedule=schedule,
+            copy_region=options.get("backup_copy_region"),
+            copy_key=options.get("backup_copy_key"),
+        )
+        return schedule.hours
 
     def _take_address(
         self,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_kms as kms
 from constructs import Construct
 
-from chroma_stack import outputs, storage
+from chroma_stack import backups, outputs, storage
 from chroma_stack.auth import AuthMode
 from chroma_stack.errors import SettingError
 from chroma_stack.monitoring import ChromaMonitoring
@@ -73,6 +74,10 @@ class ChromaStackOptions(_StackProps, total=False):
     volume_id: str
     """The data volume of an earlier server to go on with. Default: a new volume."""
 
+    backup_copy_key_arn: str
+    """The KMS key of the copies in ``backup_copy_region``, in that region. Default: the account's
+    key for EBS there."""
+
     key_name: str
     """An EC2 key pair for SSH. Default: none, and port 22 stays closed."""
 
@@ -121,6 +126,11 @@ class ChromaStack(cdk.Stack):
             )
         if "volume_id" in options:
             server["volume"] = self._volume(options)
+        if "backup_copy_key_arn" in options:
+            backups.check_key_arn(options["backup_copy_key_arn"], options.get("backup_copy_region"))
+            server["backup_copy_key"] = kms.Key.from_key_arn(
+                self, "BackupCopyKey", options["backup_copy_key_arn"]
+            )
         if "key_name" in options:
             server["key_pair"] = ec2.KeyPair.from_key_pair_name(
                 self, "KeyPair", options["key_name"]

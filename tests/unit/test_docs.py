@@ -12,10 +12,11 @@ import pytest
 from aws_cdk.assertions import Template
 
 from chroma_stack import ChromaServerOptions, ChromaStackOptions, __version__, configure
+from chroma_stack.backups import DEFAULT_BACKUP_RETENTION
 from chroma_stack.container_network import DEFAULT_CONTAINER_CIDR
 from chroma_stack.context import SETTINGS
 from chroma_stack.instance import DEFAULT_INSTANCE_TYPE
-from chroma_stack.storage import DEFAULT_BACKUP_RETENTION, DEFAULT_VOLUME_SIZE
+from chroma_stack.storage import DEFAULT_VOLUME_SIZE
 from chroma_stack.version import DEFAULT_VERSION
 from tests.unit import pages, reference
 from tests.unit.synthesis import template

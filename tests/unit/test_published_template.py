@@ -42,6 +42,9 @@ OURS = {
     "ImageId": "",
     "RootVolumeSize": "",
     "VolumeSize": 24,
+    "MaxVolumeSize": "",
+    "VolumeIops": "",
+    "VolumeThroughput": "",
     "SnapshotId": "",
     "AllowedCidr": "0.0.0.0/0",
     "SshCidr": "",
@@ -76,6 +79,7 @@ SAME: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"ImageId": "ami-0123456789abcdef0", "RootVolumeSize": "20"},
         {"imageId": "ami-0123456789abcdef0", "rootVolumeSize": "20", "auth": "none"},
     ),
+    "a volume that grows": ({"MaxVolumeSize": "200"}, {"maxVolumeSize": "200", "auth": "none"}),
     "token": (
         {"ChromaServerAuthProvider": TOKEN, "ChromaServerAuthCredentials": "secret"},
         {"auth": "token"},
@@ -138,6 +142,9 @@ SAME: dict[str, tuple[dict[str, str], dict[str, str]]] = {
             "ChromaVersion": "0.6.3",
             "KeyName": "ops",
             "VolumeSize": "100",
+            "MaxVolumeSize": "1000",
+            "VolumeIops": "8000",
+            "VolumeThroughput": "500",
             "SnapshotId": "snap-0123456789abcdef0",
             "AllowedCidr": "198.51.100.0/24",
             "ChromaServerAuthProvider": OLD_BASIC,
@@ -152,6 +159,9 @@ SAME: dict[str, tuple[dict[str, str], dict[str, str]]] = {
             "chromaVersion": "0.6.3",
             "keyName": "ops",
             "volumeSize": "100",
+            "maxVolumeSize": "1000",
+            "volumeIops": "8000",
+            "volumeThroughput": "500",
             "snapshotId": "snap-0123456789abcdef0",
             "allowedCidr": "198.51.100.0/24",
             "auth": "basic",
@@ -228,6 +238,8 @@ def test_a_resource_is_the_same_both_ways(
     both_ways: tuple[Template, ...], resource_type: str
 ) -> None:
     ours, by_cdk = (synthesis.resource(it, resource_type) for it in both_ways)
+    # CloudFormation takes a number as text, too.
+    ours, by_cdk = (json.loads(json.dumps(it), parse_int=str) for it in (ours, by_cdk))
     assert ours == by_cdk
 
 
@@ -356,6 +368,7 @@ def test_the_defaults_are_accepted(published: dict[str, Any]) -> None:
         {"InstanceType": "c6g.medium"},
         {"InstanceType": "u7i-12tb.224xlarge"},
         {"VolumeSize": "65536"},
+        {"MaxVolumeSize": "65536", "VolumeIops": "80000", "VolumeThroughput": "2000"},
         {"AllowedCidr": "203.0.113.7/32"},
         NETWORK,
         {"TlsMode": "required"},
@@ -390,6 +403,12 @@ def test_what_is_documented_is_accepted(
         ({"RootVolumeSize": "20GB"}, "from 1 to 16384"),
         ({"VolumeSize": "0"}, "GiB"),
         ({"VolumeSize": "65537"}, "GiB"),
+        ({"MaxVolumeSize": "0"}, "from 1 to 65536"),
+        ({"MaxVolumeSize": "65537"}, "from 1 to 65536"),
+        ({"VolumeIops": "2999"}, "from 3000 to 80000"),
+        ({"VolumeIops": "80001"}, "from 3000 to 80000"),
+        ({"VolumeThroughput": "124"}, "from 125 to 2000"),
+        ({"VolumeThroughput": "2001"}, "from 125 to 2000"),
         ({"SnapshotId": "vol-0123456789abcdef0"}, "such as snap-"),
         ({"AllowedCidr": "203.0.113.7"}, "such as 203.0.113.0/24"),
         ({"AllowedCidr": "203.0.113.256/24"}, "such as 203.0.113.0/24"),

@@ -74,6 +74,12 @@ USABLE: dict[str, Callable[[str], bool]] = {
     "subnetType": _matches("public|private-with-egress|isolated"),
     "rootVolumeSize": _number(1, 16384),
     "volumeSize": _number(1, 65536),
+    "maxVolumeSize": _number(24, 65536),
+    "volumeIops": _number(3000, 12000),
+    "volumeThroughput": _number(125, 750),
+    "backupSchedule": _matches(r"hourly|daily|every-\d+-hours|cron\([^()\n]+\)"),
+    "backupCopyRegion": _matches(r"[a-z]{2,}(-[a-z]{2,}){1,2}-\d"),
+    "backupCopyKeyArn": _matches(r"arn:[a-z-]+:kms:eu-west-1:\d{12}:key/.+"),
     "backupRetentionDays": _number(0, 1000),
     "keyName": lambda text: 0 < len(text) <= 255 and text.isascii() and text.strip() == text,
     "allowedCidr": lambda text: all(_is_cidr(it.strip()) for it in text.split(",")),
@@ -121,6 +127,7 @@ NEEDED = {
     **{key: {"otelCollectionEndpoint": "collector.example"} for key in BY_KEY if key[:4] == "otel"},
     "otelCollectionEndpoint": {},
     "sshCidr": {"keyName": "ops"},
+    "backupCopyKeyArn": {"backupCopyRegion": "eu-west-1"},
 }
 """What a setting has no meaning without."""
 

@@ -1,8 +1,7 @@
-"""The volume with the data, and what becomes of it."""
+"""The volume with the data: its size, growth and speed, and what becomes of it."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import aws_cdk as cdk
@@ -13,10 +12,10 @@ from chroma_stack import SettingError
 from tests.unit.construct import server_template
 from tests.unit.synthesis import (
     host_settings,
-    launch,
     properties,
     resource,
     stack,
+    statements,
     template,
     warnings,
 )
@@ -67,7 +66,16 @@ def test_a_volume_is_used_in_its_own_zone() -> None:
     assert properties(made, "AWS::EC2::Subnet")["AvailabilityZone"] == "us-east-1c"
 
 
-@pytest.mark.parametrize("other", [{"snapshotId": SNAPSHOT}, {"volumeSize": "100"}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"snapshotId": SNAPSHOT},
+        {"volumeSize": "100"},
+        {"volumeIops": "4000"},
+        {"volumeThroughput": "250"},
+    ],
+    ids=str,
+)
 def test_a_volume_and_what_would_make_another_do_not_go_together(other: dict[str, str]) -> None:
     with pytest.raises(SettingError, match=r"^volumeId=.*without a size, snapshot or key"):
         stack(volumeId="vol-0123456789abcdef0", **other)
@@ -87,38 +95,91 @@ def test_what_makes_a_new_volume_is_not_ignored_beside_a_given_one(other: dict[s
         server_template(with_volume)
 
 
-@pytest.mark.parametrize(
-    "retention", [cdk.Duration.days(2000), cdk.Duration.hours(12)], ids=["2000 days", "12 hours"]
-)
-def test_snapshots_are_kept_for_whole_days_and_as_long_as_aws_keeps_them(
-    retention: cdk.Duration,
-) -> None:
-    with pytest.raises(SettingError, match=r"^backup_retention=.*whole number of days"):
-        server_template(lambda _: {"backup_retention": retention})
-
-
-def test_the_data_is_snapshotted_every_day_and_a_week_of_snapshots_is_kept() -> None:
-    details = properties(template(), "AWS::DLM::LifecyclePolicy")["PolicyDetails"]
-    [schedule] = details["Schedules"]
-    assert schedule["CreateRule"]["Interval"] == 24
-    assert schedule["RetainRule"]["Count"] == 7
-
-
-def test_the_backup_finds_this_volume_and_no_other() -> None:
-    [target] = properties(template(), "AWS::DLM::LifecyclePolicy")["PolicyDetails"]["TargetTags"]
-    assert target in properties(template(), VOLUME)["Tags"]
-    assert target["Key"] not in json.dumps(launch(template())["TagSpecifications"])
-    other = template(stackName="Other")
-    [tag] = [it for it in properties(other, VOLUME)["Tags"] if it["Key"] == target["Key"]]
-    assert tag["Value"]["Fn::Sub"].startswith("${AWS::StackName}/")
-
-
-def test_backups_are_kept_longer_or_not_made_on_request() -> None:
-    longer = properties(template(backupRetentionDays="30"), "AWS::DLM::LifecyclePolicy")
-    assert longer["PolicyDetails"]["Schedules"][0]["RetainRule"]["Count"] == 30
-    assert template(backupRetentionDays="0").find_resources("AWS::DLM::LifecyclePolicy") == {}
-
-
 def test_a_server_does_not_begin_anew_unless_told_to() -> None:
     assert host_settings(template())["START_EMPTY"] == "false"
     assert host_settings(template(startEmpty="true"))["START_EMPTY"] == "true"
+
+
+def test_a_volume_does_not_grow_by_itself_unless_told_to() -> None:
+    assert host_settings(template())["MAX_VOLUME_SIZE"] == ""
+    assert "ec2:ModifyVolume" not in str(statements(template()))
+
+
+def test_a_volume_that_grows_is_the_only_one_that_the_instance_may_change() -> None:
+    made = template(maxVolumeSize="200")
+    assert host_settings(made)["MAX_VOLUME_SIZE"] == "200"
+    [volume] = made.find_resources(VOLUME)
+    [allowed] = [it for it in statements(made) if it["Action"] == "ec2:ModifyVolume"]
+    assert allowed["Resource"]["Fn::Join"][1][-2:] == [":volume/", {"Ref": volume}]
+    assert made.find_resources(VOLUME).keys() == template().find_resources(VOLUME).keys()
+
+
+def test_a_volume_of_an_earlier_server_grows_too() -> None:
+    made = template(volumeId="vol-0123456789abcdef0", maxVolumeSize="1")
+    assert host_settings(made)["MAX_VOLUME_SIZE"] == "1"
+    [allowed] = [it for it in statements(made) if it["Action"] == "ec2:ModifyVolume"]
+    assert allowed["Resource"]["Fn::Sub"].endswith(":volume/vol-0123456789abcdef0")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"maxVolumeSize": "23"},
+        {"maxVolumeSize": "99", "volumeSize": "100"},
+        {"maxVolumeSize": "0"},
+        {"maxVolumeSize": "65537"},
+        {"maxVolumeSize": "100.5"},
+    ],
+    ids=str,
+)
+def test_a_volume_grows_to_no_less_than_it_has_and_no_more_than_ebs_makes(
+    settings: dict[str, str],
+) -> None:
+    with pytest.raises(
+        SettingError, match=r"^maxVolumeSize=.*from 1 to 65536, at least volumeSize"
+    ):
+        stack(**settings)
+
+
+def test_iops_and_throughput_are_those_of_the_volume() -> None:
+    made = properties(template(volumeIops="8000", volumeThroughput="2000"), VOLUME)
+    assert (made["Iops"], made["Throughput"]) == (8000, 2000)
+    assert not {"Iops", "Throughput"} & properties(template(), VOLUME).keys()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"volumeSize": "1", "volumeIops": "3000"},
+        {"volumeSize": "160", "volumeIops": "80000", "volumeThroughput": "2000"},
+        {"volumeThroughput": "750"},
+        {"volumeSize": "8", "volumeIops": "4000", "volumeThroughput": "1000"},
+    ],
+    ids=str,
+)
+def test_what_gp3_can_do_is_taken(settings: dict[str, str]) -> None:
+    made = properties(template(**settings), VOLUME)
+    assert str(made.get("Iops", "")) == settings.get("volumeIops", "")
+    assert str(made.get("Throughput", "")) == settings.get("volumeThroughput", "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"volumeIops": "2999"}, "volumeIops=.*from 3000 to 80000"),
+        ({"volumeIops": "80001", "volumeSize": "1000"}, "volumeIops=.*from 3000 to 80000"),
+        ({"volumeIops": "12001"}, "volumeIops=.*at most 500 for each GiB"),
+        ({"volumeIops": "3001", "volumeSize": "1"}, "volumeIops=.*at most 500 for each GiB"),
+        ({"volumeThroughput": "124"}, "volumeThroughput=.*from 125 to 2000"),
+        (
+            {"volumeThroughput": "2001", "volumeIops": "12000"},
+            "volumeThroughput=.*from 125 to 2000",
+        ),
+        ({"volumeThroughput": "751"}, "volumeThroughput=.*at most a quarter of volumeIops"),
+        ({"volumeThroughput": "1001", "volumeIops": "4000"}, "volumeThroughput=.*a quarter"),
+    ],
+    ids=str,
+)
+def test_what_gp3_cannot_do_is_refused(settings: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingError, match=f"^{said}"):
+        stack(**settings)
