@@ -17,8 +17,11 @@ from chroma_stack import (
     container_network,
     image,
     instance,
+    maintenance,
     monitoring,
     network,
+    protection,
+    schedule,
     stack,
     storage,
     tls,
@@ -44,6 +47,7 @@ SECTIONS: Mapping[str, tuple[Setting, ...]] = {
     "TLS": tls.SETTINGS,
     "Monitoring": monitoring.SETTINGS,
     "Traces": tracing.SETTINGS,
+    "Maintenance": (*maintenance.SETTINGS, *schedule.SETTINGS, *protection.SETTINGS),
 }
 """All settings, by the headings of the documentation and of CloudFormation's console."""
 

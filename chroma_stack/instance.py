@@ -204,9 +204,7 @@ class InstanceRole(iam.Role):
             unique_id = scope.node.addr
         self._server_name = cdk.Fn.sub(f"${{AWS::StackName}}/{unique_id}")
         self._policy = iam.Policy(self, "ServerPolicy", roles=[self])
-        self._for_own = iam.PolicyStatement(
-            conditions={"StringEquals": {f"aws:ResourceTag/{_TAG}": self._server_name}}
-        )
+        self._for_own = iam.PolicyStatement(conditions={"StringEquals": self.is_own})
         self._policy.add_statements(self._for_own)
         self._kinds_of_own: set[str] = set()
         self.allow_for_own(
@@ -220,6 +218,11 @@ class InstanceRole(iam.Role):
         """The server's name among all servers of the account and region: of its stack and within
         it. The value of the tag, and of the dimension of its metrics."""
         return self._server_name
+
+    @property
+    def is_own(self) -> dict[str, str]:
+        """What a policy compares to find whether a resource carries this server's tag."""
+        return {f"aws:ResourceTag/{_TAG}": self._server_name}
 
     def allow(
         self, actions: Sequence[str], resources: Sequence[str], conditions: Any = None

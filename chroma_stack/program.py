@@ -43,6 +43,8 @@ FILES = (
     "chroma-relay-headers.service",
     "chroma-relay-headers.timer",
     "chroma-relay.service",
+    "chroma-updates.service",
+    "chroma-updates.timer",
     "chroma.env",
     "chroma.service",
     "container-network",
@@ -55,6 +57,7 @@ FILES = (
     "proxy.cfg",
     "relay.cfg",
     "self-test",
+    "updates",
 )
 """What is unpacked into ``/opt/chroma``."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import aws_cdk as cdk
+from aws_cdk import aws_autoscaling as autoscaling
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
@@ -162,6 +163,11 @@ class PublishedTemplate(cdk.Stack):
             "HasTraceHeaders", "ChromaOtelCollectionHeaders", _NO_HEADERS
         )
         self.has_monitoring = self._given("HasMonitoring", "Monitoring", ["false"])
+        self.has_maintenance = self._given("HasMaintenanceWindow", "MaintenanceWindow")
+        self.has_updates = self._condition(
+            "HasSecurityUpdates", self._is_one_of("UnattendedSecurityUpdates", ["true"])
+        )
+        self.has_schedule = self._given("HasSchedule", "StopSchedule")
         self._add_tls_conditions()
         instance_type = self._text("InstanceType")
         self.is_arm = self._condition(
@@ -260,6 +266,8 @@ class PublishedTemplate(cdk.Stack):
         )
         place = ("VpcId", "SubnetId", "AvailabilityZone")
         self._rule("AVpcNeedsItsSubnet", *place)
+        self._rule("AStopNeedsAStart", "StopSchedule", "StartSchedule")
+        self._rule("AStartNeedsAStop", "StartSchedule", "StopSchedule")
         self._rule("ASubnetNeedsItsVpc", "SubnetId", "VpcId", "AvailabilityZone")
         self._rule("AZoneNeedsItsVpc", "AvailabilityZone", "VpcId", "SubnetId")
 
@@ -316,7 +324,16 @@ class PublishedTemplate(cdk.Stack):
                 headers_given=self.has_headers,
                 header_text=self._parameters["ChromaOtelCollectionHeaders"],
             ),
+            maintenance_window=self._text("MaintenanceWindow"),
+            unattended_security_updates=cdk.Fn.condition_if(
+                self.has_updates.logical_id, "true", ""
+            ),
+            stop_schedule=autoscaling.Schedule.expression(self._text("StopSchedule")),
+            start_schedule=autoscaling.Schedule.expression(self._text("StartSchedule")),
+            schedule_time_zone=cdk.TimeZone.of(self._text("ScheduleTimeZone")),
         )
+        _under(self.has_maintenance, self.server.node.find_child("Maintenance"))
+        _under(self.has_schedule, self.server.node.find_child("Schedule"))
         Backup(self.server, volumes=[empty, restored])
         self.server.connections.allow_default_port_from(
             ec2.Peer.ipv4(self._text("AllowedCidr")), "Clients"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import aws_cdk as cdk
+from aws_cdk import aws_autoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
@@ -20,7 +21,9 @@ from chroma_stack import (
     backups,
     chroma_config,
     container_network,
+    maintenance,
     monitoring,
+    protection,
     storage,
     user_data,
 )
@@ -38,6 +41,7 @@ from chroma_stack.instance import (
 from chroma_stack.monitoring import ChromaMonitoring
 from chroma_stack.network import select_subnet
 from chroma_stack.program import Program
+from chroma_stack.schedule import DEFAULT_TIME_ZONE, StopAndStart
 from chroma_stack.tls import ChromaTls, TlsMode
 from chroma_stack.tracing import ChromaTracing
 from chroma_stack.version import DEFAULT_VERSION, ChromaVersion
@@ -176,6 +180,31 @@ class ChromaServerOptions(TypedDict, total=False):
     Default: SNAPSHOT, a last snapshot of it is kept. Those of ``backup_schedule`` stay too, and
     nothing deletes them any more."""
 
+    deletion_protection: bool
+    """Whether Auto Scaling refuses to delete the group, and a deletion that comes about all the
+    same leaves the data volume itself, unless there is a ``removal_policy``. In a
+    :class:`ChromaStack` the stack is protected too. Default: no."""
+
+    maintenance_window: str
+    """When the instance is replaced by a patched one, by UTC: ``sun:04:00`` for every Sunday,
+    ``first-sun:04:00`` for the first one of each month. It means a few minutes of downtime.
+    Skipped while the last boot failed. Default: never by itself."""
+
+    unattended_security_updates: bool | cdk.IResolvable
+    """Whether the instance installs security updates of Amazon Linux once a day. Some of them
+    restart Chroma. Default: no."""
+
+    stop_schedule: autoscaling.Schedule
+    """When the server stops, with ``start_schedule`` only. Volume and address stay. Default:
+    never."""
+
+    start_schedule: autoscaling.Schedule
+    """When it starts again, with ``stop_schedule`` only; it answers some minutes later. Default:
+    never."""
+
+    schedule_time_zone: cdk.TimeZone
+    """The time zone of both schedules. Default: UTC."""
+
     user_data_before: ec2.UserData | Sequence[str]
     """Shell commands for the instance, as root, before anything else that it does, under ``set
     -euo pipefail``: one that fails is a failed boot, and the stack's events say so. Their time
@@ -295,6 +324,7 @@ class ChromaServer(IChromaServer):
         )
         """The group that keeps the one instance alive."""
         self.auto_scaling_group.node.add_dependency(*tls.needed)
+        self._look_after(options)
         commands.add_commands(
             user_data.render(
                 self,
@@ -311,6 +341,10 @@ class ChromaServer(IChromaServer):
                     **auth.host_settings,
                     **tls.host_settings,
                     **log_settings,
+                    **maintenance.host_settings(
+                        options.get("maintenance_window", ""),
+                        options.get("unattended_security_updates", False),
+                    ),
                 },
                 before=options.get("user_data_before", ()),
                 after=options.get("user_data_after", ()),
@@ -631,6 +665,8 @@ class ChromaServer(IChromaServer):
             iops=options.get("volume_iops"),
             throughput=options.get("volume_throughput"),
         )
+        if options.get("deletion_protection") and "removal_policy" not in options:
+            protection.keep_volume(own)
         hours = self._back_up(own, options)
         return storage.bind(role, own, size=size, max_size=max_size, backup_hours=hours)
 
@@ -697,6 +733,23 @@ class ChromaServer(IChromaServer):
             launch_template=template,
             role=self._role,
         )
+
+    def _look_after(self, options: ChromaServerOptions) -> None:
+        group = self.auto_scaling_group
+        if options.get("deletion_protection"):
+            protection.protect_group(group)
+        if "maintenance_window" in options:
+            maintenance.MaintenanceWindow(
+                self, window=options["maintenance_window"], group=group, role=self._role
+            )
+        if options.keys() & {"stop_schedule", "start_schedule"}:
+            StopAndStart(
+                self,
+                group=group,
+                stop=options.get("stop_schedule"),
+                start=options.get("start_schedule"),
+                time_zone=options.get("schedule_time_zone", DEFAULT_TIME_ZONE),
+            )
 
     def _chroma_settings(self, options: ChromaServerOptions) -> dict[str, str]:
         """What the instance has to know of Chroma itself and its surroundings."""

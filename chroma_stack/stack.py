@@ -108,6 +108,8 @@ class ChromaStack(cdk.Stack):
         of_server = ChromaServerOptions.__optional_keys__
         of_stack = _StackProps.__optional_keys__ - of_server
         props = {k: v for k, v in options.items() if k in of_stack}
+        if options.get("deletion_protection"):
+            props.setdefault("termination_protection", True)
         props.setdefault("description", "A Chroma vector database on one EC2 instance")
         # Neither a bootstrap parameter nor a rule nor roles: of what cdk bootstrap makes, a
         # template without assets needs the bucket only.

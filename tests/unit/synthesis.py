@@ -10,7 +10,7 @@ from typing import Any
 import aws_cdk as cdk
 from aws_cdk.assertions import Annotations, Match, Template
 
-from chroma_stack import ChromaStack, context
+from chroma_stack import ChromaStack, context, published_template
 
 TEMPLATE_LIMIT = 1_000_000
 """Bytes of a template that CloudFormation takes from a bucket:
@@ -32,6 +32,12 @@ def _template(settings: tuple[tuple[str, str], ...]) -> Template:
     made = Template.from_stack(stack(**dict(settings)))
     assert size(made) <= TEMPLATE_LIMIT
     return made
+
+
+@functools.cache
+def published() -> dict[str, Any]:
+    """The published template; not to be changed."""
+    return dict(json.loads(published_template.text()))
 
 
 def size(made: Template) -> int:

@@ -57,6 +57,11 @@ OURS = {
     "HostedZoneId": "",
     "Monitoring": "true",
     "LogRetentionDays": "30",
+    "MaintenanceWindow": "",
+    "UnattendedSecurityUpdates": "false",
+    "StopSchedule": "",
+    "StartSchedule": "",
+    "ScheduleTimeZone": "Etc/UTC",
 }
 
 TOKEN = "chromadb.auth.token_authn.TokenAuthenticationServerProvider"
@@ -134,6 +139,23 @@ SAME: dict[str, tuple[dict[str, str], dict[str, str]]] = {
             "tlsCertificateSecretArn": CERTIFICATE,
             "domainName": NAME["DomainName"],
             "hostedZoneId": ZONE,
+        },
+    ),
+    "looked after": (
+        {
+            "MaintenanceWindow": "first-sun:04:00",
+            "UnattendedSecurityUpdates": "true",
+            "StopSchedule": "0 20 * * 1-5",
+            "StartSchedule": "0 7 * * 1-5",
+            "ScheduleTimeZone": "Europe/Berlin",
+        },
+        {
+            "auth": "none",
+            "maintenanceWindow": "first-sun:04:00",
+            "unattendedSecurityUpdates": "true",
+            "stopSchedule": "0 20 * * 1-5",
+            "startSchedule": "0 7 * * 1-5",
+            "scheduleTimeZone": "Europe/Berlin",
         },
     ),
     "everything": (

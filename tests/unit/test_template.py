@@ -30,6 +30,11 @@ EVERYTHING = {
     "domainName": "chroma.example.com",
     "hostedZoneId": "Z0123456789ABCDEFGHIJ",
     "acmeEmail": "operations@example.com",
+    "maintenanceWindow": "first-sun:04:00",
+    "unattendedSecurityUpdates": "true",
+    "stopSchedule": "0 20 * * 1-5",
+    "startSchedule": "0 7 * * 1-5",
+    "deletionProtection": "true",
 }
 
 
