@@ -34,7 +34,9 @@ def test_a_request_leaves_these_fields(proxy: Proxy) -> None:
     assert line.pop("bytes_out") > 5
     assert line == {
         "client": "127.0.0.1",
+        "user": "-",
         "method": "POST",
+        "route": "/api/v2/tenants/{tenant}",
         "path": GUARDED,
         "status": 200,
         "auth": "ok",
@@ -60,6 +62,68 @@ def test_the_log_says_how_a_request_came_in(
     proxy.get(path, getattr(proxy, credential) if credential else None)
     line = proxy.last_log_line(1)
     assert (line["status"], line["auth"]) == (status, auth)
+
+
+DATABASE = "/api/v2/tenants/acme/databases/a%20b"
+KNOWN_DATABASE = "/api/v2/tenants/{tenant}/databases/{database}"
+ID = "0b5c0b0e-7e39-4c4d-9a8e-6f5b1f0f3c11"
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/api/v2/heartbeat", "/api/v2/heartbeat"),
+        ("/api/v2/tenants/tenants", "/api/v2/tenants/{tenant}"),
+        (DATABASE, KNOWN_DATABASE),
+        (f"{DATABASE}/collections?limit=10", f"{KNOWN_DATABASE}/collections"),
+        (f"{DATABASE}/collections/documents", f"{KNOWN_DATABASE}/collections/{{collection}}"),
+        (f"{DATABASE}/collections/by-id/{ID}", f"{KNOWN_DATABASE}/collections/{{collection}}"),
+        (f"{DATABASE}/collections/{ID}/add", f"{KNOWN_DATABASE}/collections/{{collection}}/add"),
+        (
+            f"{DATABASE}/collections/{ID}/functions/summary",
+            f"{KNOWN_DATABASE}/collections/{{collection}}/functions/{{function}}",
+        ),
+        (
+            f"/api/v2/tenants/{'t' * 600}/databases/d/collections/{ID}/query",
+            f"{KNOWN_DATABASE}/collections/{{collection}}/query",
+        ),
+        (f"/api/v1/collections/{ID}/get", "/api/v1/collections/{collection}/get"),
+        ("/api/v1/collections/documents", "/api/v1/collections/{collection}"),
+        ("/", "/"),
+        ("/admin", "{other}"),
+        (f"{DATABASE}/collections/{ID}/no-such", "{other}"),
+        (f"{DATABASE}/", "{other}"),
+        ("/api/v2/heartbeat/" + "x" * 5000, "{other}"),
+        ('/","status":500,"a":"', "{other}"),
+    ],
+)
+def test_the_route_is_the_path_with_names_and_ids_replaced(
+    proxy: Proxy, path: str, route: str
+) -> None:
+    with httpx.Client(verify=VERIFY) as client:
+        request = client.build_request("GET", proxy.url, headers=proxy.right)
+        request.extensions["target"] = path.encode()
+        client.send(request)
+    assert proxy.last_log_line(1)["route"] == route
+
+
+def test_the_users_name_is_that_of_the_right_credential_of_basic_authentication(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    credential = 'a"user\\' + "n" * 500 + ":pass:word"
+    proxy = make_proxy(recorder.address, auth="basic", credential=credential).start()
+    sent = [proxy.right, header("basic", "mallory:guess"), {}]
+    for headers in sent:
+        proxy.get(GUARDED, headers)
+    httpx.get(proxy.url + GUARDED, headers=list(proxy.right.items()) * 2, verify=VERIFY)
+    lines = [proxy.last_log_line(number) for number in (1, 2, 3, 4)]
+    assert [line["user"] for line in lines] == [credential[:128], "-", "-", "-"]
+    assert "pass:word" not in proxy.log.read_text()
+
+
+def test_a_token_has_no_user(proxy: Proxy) -> None:
+    proxy.get(GUARDED, proxy.right)
+    assert proxy.last_log_line(1)["user"] == "-"
 
 
 def test_a_limited_request_is_logged_as_such(proxy: Proxy) -> None:
