@@ -92,12 +92,15 @@ class Server:
         except httpx.TransportError:
             return False
 
-    def use(self, batches: int = 0, client: str = CURRENT, **way: str) -> None:
+    def use(
+        self, batches: int = 0, client: str = CURRENT, at: str | None = None, **way: str
+    ) -> None:
         """Compare with a real client what was acknowledged so far, and add some batches of 25.
 
+        ``at``: another server's URL than the machine's, whose data the machine is to have later.
         ``way``: provider, credential and header, as the client's settings name them.
         """
-        job = self._job(way, add=batches)
+        job = self._job(way, add=batches, at=at)
         done = subprocess.run(
             [python_with_chroma(client), RECORDS],
             input=json.dumps(job),
@@ -182,8 +185,10 @@ class Server:
             "header": self.settings["AUTH_TOKEN_HEADER"],
         }
 
-    def _job(self, way: Mapping[str, str], add: int = 0, writers: int = 0) -> dict[str, Any]:
-        where = urlsplit(self.machine.url)
+    def _job(
+        self, way: Mapping[str, str], add: int = 0, writers: int = 0, at: str | None = None
+    ) -> dict[str, Any]:
+        where = urlsplit(at or self.machine.url)
         return {
             "host": where.hostname,
             "port": where.port,

@@ -2,7 +2,7 @@
 
 Every call is recorded. `SignalResource` is answered here. `AttachVolume` is refused while another
 machine holds the volume, and plugs the disk into the machine when it is accepted;
-`AttachNetworkInterface` likewise. Tests can have any action refused.
+`AttachNetworkInterface` likewise. `ModifyVolume` makes the disk larger. Tests can have any action refused.
 """
 
 import http.client
@@ -57,6 +57,9 @@ class Pluggable(Protocol):
 
     def plug_interface(self, address: str) -> None:
         """Make the interface with that private address appear."""
+
+    def grow(self, volume_id: str, gib: int) -> None:
+        """Make the disk larger."""
 
 
 class Aws:
@@ -143,6 +146,12 @@ class Aws:
             found = self.client("ec2").describe_network_interfaces(NetworkInterfaceIds=[attached])
             machine.plug_interface(found["NetworkInterfaces"][0]["PrivateIpAddress"])
 
+    def _modified(self, call: Call) -> None:
+        volume_id, size = call.parameters["VolumeId"], call.parameters.get("Size")
+        machine = self.machines.get(self._holders.get(volume_id, ""))
+        if machine and size:
+            machine.grow(volume_id, int(size))
+
     def _record(self, call: Call) -> None:
         with self._changed:
             self.calls.append(call)
@@ -183,6 +192,8 @@ class Aws:
                     status, content_type, answer = aws._pass_on(self.path, self.headers, body)
                     if call.action in ATTACHED and status == 200:
                         aws._attached(call)
+                    if call.action == "ModifyVolume" and status == 200:
+                        aws._modified(call)
                     self.answer(status, answer, content_type)
 
         return FrontHandler
@@ -210,7 +221,7 @@ def _call(authorization: str, headers: Message, body: bytes) -> Call:
 
 def _error_body(service: str, code: str, message: str) -> tuple[str, str]:
     """Return an error, and its content type, in the way a service words them."""
-    if service in ("secretsmanager", "ssm"):
+    if service in ("logs", "secretsmanager", "ssm"):
         return json.dumps({"__type": code, "message": message}), "application/x-amz-json-1.1"
     error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     if service == "ec2":

@@ -2,10 +2,13 @@
 
 import json
 import secrets
+import subprocess
 import time
+from pathlib import Path
 
 from .web import Handler, Server
 
+REPOSITORY = Path(__file__).parent / "repository"
 ROLE = "chroma-server"
 ACCOUNT = "123456789012"
 
@@ -102,8 +105,10 @@ class InstanceMetadata:
                     self.answer(200, token, X_aws_ec2_metadata_token_ttl_seconds=ttl)
 
             def do_GET(self) -> None:
-                if self.path == "/rig/repository":  # asked by the guest's dnf
-                    self.answer(200 if metadata.repository_reachable else 503)
+                if self.path.startswith("/rig/repository/"):  # asked by the guest's dnf
+                    name = self.path.rpartition("/")[2]
+                    reachable = metadata.repository_reachable
+                    self.answer(200 if reachable else 503, _packed(name) if reachable else b"")
                     return
                 if self.headers.get("X-aws-ec2-metadata-token") not in metadata._tokens:
                     self.answer(401)
@@ -113,3 +118,13 @@ class InstanceMetadata:
                 self.answer(404 if found is None else 200, found or "")
 
         return MetadataHandler
+
+
+def _packed(name: str) -> bytes:
+    """Return a file of the repository, or a package: its folder as a tar, owned by root."""
+    path = REPOSITORY / name
+    if path.is_file():
+        return path.read_bytes()
+    owner = ["--owner=root:0", "--group=root:0"]
+    tar = ["tar", "--create", *owner, f"--directory={path}", "."]
+    return subprocess.run(tar, stdout=subprocess.PIPE, check=True).stdout

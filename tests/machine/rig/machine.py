@@ -3,8 +3,10 @@
 import base64
 import ipaddress
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +22,9 @@ PORT = 8000
 ATTACHED_MAC = "02:00:00:00:00:01"  # guest_root has it too
 
 
+LABEL, OWNER = "chroma-data", 10001  # of the data volume's file system and its files
+
+
 class Volume:
     """An EBS volume: a sparse file."""
 
@@ -32,6 +37,19 @@ class Volume:
         """Make the disk larger; a machine sees it when it is plugged in the next time."""
         with self.file.open("ab") as disk:
             disk.truncate(gib << 30)
+
+    def fill(self, folders: Mapping[str, Path], texts: Mapping[str, str]) -> None:
+        """Make the data volume of an instance that ended in good order, with copies of some folders."""
+        with tempfile.TemporaryDirectory() as scratch:
+            root = Path(scratch)
+            for name, folder in folders.items():
+                shutil.copytree(folder, root / name)
+                for path in (root / name, *(root / name).rglob("*")):
+                    os.chown(path, OWNER, OWNER)
+            for name, text in texts.items():
+                (root / name).write_text(text)
+            make = ["mkfs.ext4", "-q", "-F", "-m", "0", "-L", LABEL, "-d", str(root)]
+            subprocess.run([*make, str(self.file)], check=True)
 
 
 class Machine:
@@ -74,8 +92,12 @@ class Machine:
 
     # Life
 
-    def start(self) -> None:
-        """Switch the machine on: for as long as the calling thread lives, at most."""
+    def start(self, growing_disks: bool = False) -> None:
+        """Switch the machine on: for as long as the calling thread lives, at most.
+
+        With ``growing_disks`` its volumes are virtio disks, since qemu resizes no NVMe disk that is in use.
+        """
+        self._growing_disks = growing_disks
         self._qmp, self._agent = Channel(), Channel()
         lines = (self._qmp.far_end, self._agent.far_end)
         self.started_at = time.monotonic()
@@ -163,6 +185,17 @@ class Machine:
             "device_add", {"driver": "nvme", "id": serial, "drive": serial, "serial": serial}
         )
 
+    def grow(self, volume_id: str, gib: int) -> None:
+        """Make a volume's disk larger; `modify-volume` comes here.
+
+        The guest sees that at once if the machine was started with `growing_disks`, else after its next start.
+        """
+        if self._growing_disks:
+            size = {"node-name": _serial(volume_id), "size": gib << 30}
+            self._qmp.call("block_resize", size)
+        else:
+            self._volumes[volume_id].grow(gib)
+
     def plug_interface(self, address: str) -> None:
         """Give the machine an interface; `attach-network-interface` comes here.
 
@@ -243,7 +276,8 @@ class Machine:
         for volume_id in self._attached:
             serial, file = _serial(volume_id), self._volumes[volume_id].file
             devices += ["-blockdev", f"driver=file,node-name={serial},filename={file}"]
-            devices += ["-device", f"nvme,id={serial},drive={serial},serial={serial}"]
+            driver = "virtio-blk-pci" if self._growing_disks else "nvme"
+            devices += ["-device", f"{driver},id={serial},drive={serial},serial={serial}"]
         return devices
 
 
