@@ -1,5 +1,6 @@
 """Chroma on one EC2 instance that heals itself, as AWS CDK constructs."""
 
+from chroma_stack.alarms import ChromaAlarms
 from chroma_stack.auth import ChromaAuth, TokenHeader
 from chroma_stack.backups import BackupSchedule
 from chroma_stack.endpoint import Endpoint, IChromaServer
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BackupSchedule",
     "CertificateSource",
+    "ChromaAlarms",
     "ChromaAuth",
     "ChromaImage",
     "ChromaMonitoring",

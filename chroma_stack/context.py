@@ -12,6 +12,7 @@ from typing import Any
 import aws_cdk as cdk
 
 from chroma_stack import (
+    alarms,
     auth,
     backups,
     container_network,
@@ -45,7 +46,7 @@ SECTIONS: Mapping[str, tuple[Setting, ...]] = {
     "Network": network.SETTINGS,
     "Authentication": auth.SETTINGS,
     "TLS": tls.SETTINGS,
-    "Monitoring": monitoring.SETTINGS,
+    "Monitoring": (*monitoring.SETTINGS, *alarms.SETTINGS),
     "Traces": tracing.SETTINGS,
     "Maintenance": (*maintenance.SETTINGS, *schedule.SETTINGS, *protection.SETTINGS),
 }

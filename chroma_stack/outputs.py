@@ -40,6 +40,19 @@ def of(server: ChromaServer) -> dict[str, Output]:
             "Opens a shell on the instance (needs the Session Manager plugin)",
             f"aws ssm start-session --region {region} --target {instance}",
         ),
+        # Not by two commands: the second needs the instance and the command that the first made.
+        "StatusCommand": Output(
+            "Prints the server's status without a session on the instance (bash or zsh)",
+            f"instance={instance} && id=$(aws ssm send-command --region {region} "
+            '--instance-ids "$instance" --document-name AWS-RunShellScript '
+            # The command would count as failed when the server needs attention.
+            "--parameters 'commands=chroma-status || true' "
+            "--query Command.CommandId --output text) && "
+            f'aws ssm wait command-executed --region {region} --instance-id "$instance" '
+            '--command-id "$id" && '
+            f'aws ssm get-command-invocation --region {region} --instance-id "$instance" '
+            '--command-id "$id" --query StandardOutputContent --output text',
+        ),
         "GroupName": Output("Auto Scaling group of the instance", group),
         "VolumeId": Output("Volume that holds the data", server.volume.volume_id),
         "SnapshotsCommand": Output(

@@ -25,6 +25,7 @@ from constructs import Construct, IConstruct
 
 from chroma_stack import address as addresses
 from chroma_stack import auth, instance, monitoring, network, storage, tls, tracing
+from chroma_stack.alarms import AlarmTopic
 from chroma_stack.auth import AuthBinding, AuthMode, ChromaAuth, TokenHeader
 from chroma_stack.backups import DEFAULT_BACKUP_SCHEDULE, Backup
 from chroma_stack.context import SECTIONS
@@ -168,7 +169,11 @@ class PublishedTemplate(cdk.Stack):
             "HasSecurityUpdates", self._is_one_of("UnattendedSecurityUpdates", ["true"])
         )
         self.has_schedule = self._given("HasSchedule", "StopSchedule")
+        self.has_alarm_email = self._given("HasAlarmEmail", "AlarmEmail")
         self._add_tls_conditions()
+        self.has_alarm_of_tls = self._condition(
+            "HasAlarmOfTls", cdk.Fn.condition_and(self.has_alarm_email, self.has_tls)
+        )
         instance_type = self._text("InstanceType")
         self.is_arm = self._condition(
             "IsArm",
@@ -264,6 +269,7 @@ class PublishedTemplate(cdk.Stack):
             "TlsMode",
             values=[mode.value for mode in TlsMode if mode is not TlsMode.OFF],
         )
+        self._rule("AlarmsNeedMonitoring", "AlarmEmail", "Monitoring", values=["true"])
         place = ("VpcId", "SubnetId", "AvailabilityZone")
         self._rule("AVpcNeedsItsSubnet", *place)
         self._rule("AStopNeedsAStart", "StopSchedule", "StartSchedule")
@@ -335,10 +341,18 @@ class PublishedTemplate(cdk.Stack):
         _under(self.has_maintenance, self.server.node.find_child("Maintenance"))
         _under(self.has_schedule, self.server.node.find_child("Schedule"))
         Backup(self.server, volumes=[empty, restored])
+        self._add_alarms()
         self.server.connections.allow_default_port_from(
             ec2.Peer.ipv4(self._text("AllowedCidr")), "Clients"
         )
         self._open_ssh()
+
+    def _add_alarms(self) -> None:
+        topic = AlarmTopic(self, "AlarmTopic", email=self._text("AlarmEmail"))
+        alarms = self.server.add_alarms(topic)
+        for construct in (topic, alarms):
+            _under(self.has_alarm_email, construct)
+        _under(self.has_alarm_of_tls, alarms.alarms["CertificateExpiring"])
 
     def _open_ssh(self) -> None:
         """The rule for SSH, where there is a key; aws-cdk-lib knows no conditional rules."""

@@ -14,6 +14,7 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_route53 as route53
 from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from chroma_stack import address as addresses
@@ -27,6 +28,7 @@ from chroma_stack import (
     storage,
     user_data,
 )
+from chroma_stack.alarms import ChromaAlarms
 from chroma_stack.auth import AuthMode, ChromaAuth, parse_origin
 from chroma_stack.backups import DEFAULT_BACKUP_RETENTION, DEFAULT_BACKUP_SCHEDULE, BackupSchedule
 from chroma_stack.endpoint import PORT, Endpoint, IChromaServer, ImportedServer
@@ -598,6 +600,15 @@ class ChromaServer(IChromaServer):
         :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
         """
         return self._volume_metric("VolumeQueueLength", "Average", props)
+
+    def add_alarms(self, topic: sns.ITopic) -> ChromaAlarms:
+        """Alarms for a server that does not answer, memory, disk, errors, failed boots, repaired
+        indexes, the certificate, and a missing backup.
+
+        :param topic: that they are sent to.
+        :raises SettingError: when the server has no ``monitoring``.
+        """
+        return ChromaAlarms(self, "Alarms", server=self, topic=topic)
 
     def _volume_metric(
         self, metric_name: str, statistic: str, props: Mapping[str, Any]

@@ -16,6 +16,9 @@ import aws_cdk as cdk
 
 from chroma_stack.errors import SettingError
 
+EMAIL = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"
+EMAIL_ALLOWED = "an address such as operations@example.com"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:

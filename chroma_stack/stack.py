@@ -11,12 +11,13 @@ from aws_cdk import aws_kms as kms
 from constructs import Construct
 
 from chroma_stack import backups, outputs, storage
+from chroma_stack.alarms import AlarmTopic
 from chroma_stack.auth import AuthMode
 from chroma_stack.errors import SettingError
 from chroma_stack.monitoring import ChromaMonitoring
 from chroma_stack.network import EVERYWHERE, DefaultVpc, describe, in_zone
 from chroma_stack.server import ChromaServer, ChromaServerOptions, refuse_unknown
-from chroma_stack.settings import Setting
+from chroma_stack.settings import EMAIL, EMAIL_ALLOWED, Setting, matching
 from chroma_stack.tls import TlsMode
 
 if TYPE_CHECKING:
@@ -77,6 +78,10 @@ class ChromaStackOptions(_StackProps, total=False):
     backup_copy_key_arn: str
     """The KMS key of the copies in ``backup_copy_region``, in that region. Default: the account's
     key for EBS there."""
+
+    alarm_email: str
+    """An address that alarms are sent to. AWS first sends it a message with a link to confirm.
+    Default: no alarms."""
 
     key_name: str
     """An EC2 key pair for SSH. Default: none, and port 22 stays closed."""
@@ -145,6 +150,8 @@ class ChromaStack(cdk.Stack):
         )
         """The server."""
         self._open(options)
+        if "alarm_email" in options:
+            self._send_alarms(options["alarm_email"])
         for name, output in outputs.of(self.server).items():
             cdk.CfnOutput(self, name, description=output.description, value=output.value)
 
@@ -184,6 +191,12 @@ class ChromaStack(cdk.Stack):
         return ec2.Volume.from_volume_attributes(
             self, "VolumeGiven", volume_id=volume_id, availability_zone=zone
         )
+
+    def _send_alarms(self, email: str) -> None:
+        matching("alarm_email", email, EMAIL, EMAIL_ALLOWED)
+        if self.server.log_group is None:
+            raise SettingError("alarm_email", email, "only with monitoring=true")
+        self.server.add_alarms(AlarmTopic(self, "AlarmTopic", email=email))
 
     def _open(self, options: ChromaStackOptions) -> None:
         allowed_cidrs = options.get("allowed_cidrs", (EVERYWHERE,))

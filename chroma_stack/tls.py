@@ -22,7 +22,7 @@ from chroma_stack.instance import InstanceRole, arn
 from chroma_stack.secrets import ARN as SECRET_ARN
 from chroma_stack.secrets import ARN_ALLOWED as SECRET_ARN_ALLOWED
 from chroma_stack.secrets import SecretArn, imported
-from chroma_stack.settings import Setting, matching
+from chroma_stack.settings import EMAIL, EMAIL_ALLOWED, Setting, matching
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 """https://letsencrypt.org/docs/acme-protocol-updates/"""
@@ -36,8 +36,6 @@ parameter changes, so none of them should."""
 
 _DIRECTORY = r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[!-~]*)?"
 _DIRECTORY_ALLOWED = f"the URL of an ACME directory, such as {LETS_ENCRYPT}"
-_EMAIL = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"
-_EMAIL_ALLOWED = "an address such as operations@example.com"
 _ZONE_ID = "Z[A-Z0-9]{1,31}"
 _ZONE_ID_ALLOWED = "the id of a hosted zone, such as Z0123456789ABCDEFGHIJ"
 _LONGEST_SECRET_ARN = 600
@@ -170,7 +168,7 @@ class ChromaTls:
         _check_name(domain_name, hosted_zone)
         matching("directory_url", directory_url, _DIRECTORY, _DIRECTORY_ALLOWED)
         if email is not None:
-            matching("email", email, _EMAIL, _EMAIL_ALLOWED)
+            matching("email", email, EMAIL, EMAIL_ALLOWED)
         _refuse_off(mode)
         return ChromaTls(
             mode,
@@ -638,8 +636,8 @@ SETTINGS = (
         field="email",
         meaning="Where that authority writes to.",
         without="none",
-        pattern=_EMAIL,
-        allowed=_EMAIL_ALLOWED,
+        pattern=EMAIL,
+        allowed=EMAIL_ALLOWED,
     ),
     Setting(
         key="acmeBindingSecretArn",

@@ -10,7 +10,7 @@ from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from chroma_stack import ChromaImage, ChromaServer
+from chroma_stack import ChromaImage, ChromaMonitoring, ChromaServer
 
 MIRROR = "mirror/chroma"
 """The repository in Amazon ECR that holds the image, under the release as its tag."""
@@ -23,6 +23,8 @@ ENDPOINTS = {
     "SecretsManager": SERVICES.SECRETS_MANAGER,
     "CloudFormation": SERVICES.CLOUDFORMATION,
     "AutoScaling": SERVICES.AUTOSCALING,
+    "Logs": SERVICES.CLOUDWATCH_LOGS,
+    "Monitoring": SERVICES.CLOUDWATCH_MONITORING,
     "Ssm": SERVICES.SSM,  # the instance fetches its program from Parameter Store
     "SsmMessages": SERVICES.SSM_MESSAGES,  # for Session Manager only
 }
@@ -68,7 +70,11 @@ class IsolatedStack(cdk.Stack):
 
         mirror = ecr.Repository.from_repository_name(self, "Mirror", MIRROR)
         self.chroma = ChromaServer(
-            self, "Chroma", vpc=vpc, image=ChromaImage.from_ecr_repository(mirror)
+            self,
+            "Chroma",
+            vpc=vpc,
+            image=ChromaImage.from_ecr_repository(mirror),
+            monitoring=ChromaMonitoring(),
         )
         for endpoint in endpoints.values():
             endpoint.connections.allow_default_port_from(self.chroma)

@@ -263,7 +263,7 @@ def test_the_endpoints_are_open_for_the_server_and_secrets_for_its_clients_too()
     [server] = [it for it in groups if it.startswith("ChromaSecurityGroup")]
     [clients] = [it for it in groups if it.startswith("Clients")]
     endpoints = [it for it in groups if it.startswith("Vpc")]
-    assert len(endpoints) == 8
+    assert len(endpoints) == 10
     for endpoint in endpoints:
         ours = {(server, 443)}
         theirs = {(clients, 443)} if "SecretsManager" in endpoint else set()

@@ -1,4 +1,4 @@
-"""The metrics that AWS keeps of the instance and its volume without an agent."""
+"""The metrics of a server: those that AWS keeps of instance and volume, and those of ``ChromaMonitoring``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import aws_cdk as cdk
 import pytest
 from aws_cdk.assertions import Template
 
+from chroma_stack import ChromaMonitoring, SettingError
 from tests.unit.construct import server_in
 from tests.unit.synthesis import properties
 
@@ -15,7 +16,8 @@ from tests.unit.synthesis import properties
 def alarm(name: str, **props: Any) -> dict[str, Any]:
     """What an alarm on the metric says."""
     stack = cdk.Stack(cdk.App(), "Theirs", env=cdk.Environment(region="eu-central-1"))
-    metric = getattr(server_in(stack), f"metric_{name}")(**props)
+    server = server_in(stack, lambda _: {"monitoring": ChromaMonitoring()})
+    metric = getattr(server, f"metric_{name}")(**props)
     metric.create_alarm(stack, "Alarm", threshold=1, evaluation_periods=1)
     return properties(Template.from_stack(stack), "AWS::CloudWatch::Alarm")
 
@@ -66,3 +68,61 @@ def test_any_metric_of_the_instance_is_had_by_its_name() -> None:
 def test_a_metric_takes_what_cloudwatch_takes() -> None:
     made = alarm("cpu_utilization", statistic="Maximum", period=cdk.Duration.minutes(1))
     assert (made["Statistic"], made["Period"]) == ("Maximum", 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "statistic"),
+    [
+        ("requests", "Requests", "Sum"),
+        ("errors", "Errors", "Sum"),
+        ("heartbeat", "Heartbeat", "Minimum"),
+        ("memory_utilization", "MemoryUtilization", "Maximum"),
+        ("host_memory_utilization", "mem_used_percent", "Maximum"),
+        ("swap_utilization", "swap_used_percent", "Maximum"),
+        ("index_repairs", "IndexRepairs", "Sum"),
+        ("boot_failures", "BootFailures", "Sum"),
+        ("backup_age", "BackupAge", "Maximum"),
+        ("certificate_days", "CertificateDays", "Minimum"),
+    ],
+)
+def test_the_servers_own_metrics_are_told_apart_by_its_name(
+    name: str, metric: str, statistic: str
+) -> None:
+    made = alarm(name)
+    assert (made["Namespace"], made["MetricName"]) == ("Chroma", metric)
+    assert made["Dimensions"] == [SERVER]
+    assert (made["Statistic"], made["Period"]) == (statistic, 300)
+
+
+SERVER = {"Name": "Server", "Value": {"Fn::Sub": "${AWS::StackName}/TheirsChromaF5E2274B"}}
+
+
+def test_the_disk_is_that_of_the_data_volume() -> None:
+    made = alarm("disk_utilization")
+    assert made["MetricName"] == "disk_used_percent"
+    assert made["Dimensions"] == [
+        SERVER,
+        {"Name": "fstype", "Value": "ext4"},
+        {"Name": "path", "Value": "/var/lib/chroma"},
+    ]
+
+
+def test_latency_is_had_in_any_percentile() -> None:
+    assert alarm("latency")["ExtendedStatistic"] == "p99"
+    assert alarm("latency", statistic="p50")["ExtendedStatistic"] == "p50"
+
+
+def test_refusals_are_had_by_their_status_and_all_together() -> None:
+    made = alarm("refusals", status=401)
+    assert made["Dimensions"] == [SERVER, {"Name": "Status", "Value": "401"}]
+    every = alarm("refusals")["Metrics"]
+    [expression] = [it["Expression"] for it in every if "Expression" in it]
+    assert expression == (
+        "SUM([FILL(status401, 0), FILL(status403, 0), FILL(status429, 0), FILL(status507, 0)])"
+    )
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_what_is_no_refusal_is_refused(status: int) -> None:
+    with pytest.raises(SettingError, match=f"^status={status} is refused: 401, 403, 429, 507"):
+        alarm("refusals", status=status)

@@ -14,7 +14,8 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk.assertions import Template
 
-from chroma_stack import ChromaTls, acknowledge, published_template
+from chroma_stack import ChromaMonitoring, ChromaTls, acknowledge, published_template
+from chroma_stack.alarms import AlarmTopic
 from tests.unit.construct import server_in
 from tests.unit.synthesis import stack
 from tests.unit.test_template import EVERYTHING
@@ -55,6 +56,14 @@ def app_with_acm() -> cdk.Stack:
     return theirs
 
 
+def app_with_alarms() -> cdk.Stack:
+    """A stack of somebody else's, with a server that is monitored, and its alarms."""
+    theirs = cdk.Stack(cdk.App(), "Theirs")
+    server = server_in(theirs, lambda _: {"monitoring": ChromaMonitoring()})
+    server.add_alarms(AlarmTopic(theirs, "Topic", email="operations@example.com"))
+    return theirs
+
+
 PUBLIC = ec2.SubnetType.PUBLIC
 KEPT = "kept-acknowledgement"
 OPEN = "AwsSolutions-EC23"
@@ -67,6 +76,7 @@ STACKS: dict[str, Callable[[], cdk.Stack]] = {
         ec2.SubnetType.PUBLIC, cdk.Environment(account="123456789012", region="eu-central-1")
     ),
     "a server with a certificate from ACM": app_with_acm,
+    "a server that is monitored": app_with_alarms,
     "the stack": stack,
     "the stack with everything": lambda: stack(**ALL),
 }

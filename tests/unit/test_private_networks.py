@@ -42,7 +42,7 @@ def test_the_instance_of_the_example_boots_when_its_endpoints_are_there_and_open
     waits_for = resource(made, "AWS::AutoScaling::AutoScalingGroup")["DependsOn"]
     for kind in (ENDPOINT, "AWS::EC2::SecurityGroupIngress"):
         needed = {it for it in made.find_resources(kind) if it.startswith("Vpc")}
-        assert len(needed) == 9
+        assert len(needed) == 11
         assert needed <= set(waits_for)
 
 

@@ -62,6 +62,7 @@ OURS = {
     "StopSchedule": "",
     "StartSchedule": "",
     "ScheduleTimeZone": "Etc/UTC",
+    "AlarmEmail": "",
 }
 
 TOKEN = "chromadb.auth.token_authn.TokenAuthenticationServerProvider"
@@ -110,6 +111,14 @@ SAME: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"auth": "none", "keyName": "ops", "sshCidr": "203.0.113.7/32"},
     ),
     "no monitoring": ({"Monitoring": "false"}, {"auth": "none", "monitoring": "false"}),
+    "alarms": (
+        {"AlarmEmail": "operations@example.com"},
+        {"auth": "none", "alarmEmail": "operations@example.com"},
+    ),
+    "alarms without TLS": (
+        {"AlarmEmail": "operations@example.com", "TlsMode": "off"},
+        {"auth": "none", "alarmEmail": "operations@example.com", "tls": "off"},
+    ),
     "a log for a year": (
         {"LogRetentionDays": "365"},
         {"auth": "none", "logRetentionDays": "365"},
@@ -265,8 +274,20 @@ def test_a_resource_is_the_same_both_ways(
     assert ours == by_cdk
 
 
-@pytest.mark.parametrize("resource_type", ["AWS::Logs::LogGroup", "AWS::Logs::MetricFilter"])
-def test_the_log_is_the_same_both_ways(both_ways: tuple[Template, ...], resource_type: str) -> None:
+@pytest.mark.parametrize(
+    "resource_type",
+    [
+        "AWS::Logs::LogGroup",
+        "AWS::Logs::MetricFilter",
+        "AWS::CloudWatch::Alarm",
+        "AWS::SNS::Topic",
+        "AWS::SNS::TopicPolicy",
+        "AWS::SNS::Subscription",
+    ],
+)
+def test_monitoring_and_alarms_are_the_same_both_ways(
+    both_ways: tuple[Template, ...], resource_type: str
+) -> None:
     # CloudFormation takes a number as text, too.
     ours, by_cdk = (
         json.loads(json.dumps(it.find_resources(resource_type)), parse_int=str) for it in both_ways
@@ -596,6 +617,7 @@ def test_the_outputs_say_where_the_server_is_and_who_gets_in(published: dict[str
 
     always = {"ServerIp", "ServerUrl", "Authentication", "HeartbeatCommand", "SessionCommand"}
     always |= {"GroupName", "VolumeId", "SnapshotsCommand", "CaCertificateCommand"}
+    always |= {"StatusCommand"}
     open_to_all = outputs()
     assert open_to_all.keys() == always
     assert open_to_all["Authentication"].startswith("nothing: whoever reaches port 8000")

@@ -170,6 +170,11 @@ REFUSED = [
     ("acmeEmail", "operations", "operations@example.com"),
     ("acmeEmail", "ops@example.com", "domainName and hostedZoneId"),
     ("acmeBindingSecretArn", "my-binding", "ARN"),
+    ("monitoring", "yes", "true or false"),
+    ("logRetentionDays", "31", "1, 3, 5, 7, 14, 30"),
+    ("logRetentionDays", "a month", "1, 3, 5, 7, 14, 30"),
+    ("alarmEmail", "operations", "operations@example.com"),
+    ("alarmEmail", "", "operations@example.com"),
     ("corsAllowOrigins", "app.example.com", "https://app.example.com"),
     ("corsAllowOrigins", "https://a.example/path", "https://app.example.com"),
 ]

@@ -35,6 +35,7 @@ EVERYTHING = {
     "stopSchedule": "0 20 * * 1-5",
     "startSchedule": "0 7 * * 1-5",
     "deletionProtection": "true",
+    "alarmEmail": "operations@example.com",
 }
 
 
@@ -69,6 +70,7 @@ def test_the_outputs_give_the_address_and_the_commands_needed_next() -> None:
         "GroupName",
         "VolumeId",
         "SnapshotsCommand",
+        "StatusCommand",
     }
     assert all(output["Description"] for output in outputs.values())
 
