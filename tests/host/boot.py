@@ -154,6 +154,7 @@ class Boot:
                 "CALLS": str(self.calls),
                 "ANSWERS": str(self.answers),
                 "PROXY_CREDENTIALS": f"{self.root}/credentials",
+                "CREDENTIAL_MADE": f"{self.root}/credential-made",
                 "DISK": str(self.disk),
                 "BOOT_LOG": f"{self.root}/boot.log",
             },
