@@ -5,6 +5,7 @@ A failed boot is at once, with a sentence, and leaves the data as it is.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -264,6 +265,71 @@ def test_no_name_on_the_volume_leads_to_a_file_elsewhere(boot: Boot) -> None:
     assert boot.signals == [f"SUCCESS {INSTANCE}"]
     assert elsewhere.exists()
     assert len([it for it in (boot.mount / "log").iterdir() if it.is_file()]) == 10
+
+
+def event(said: str, name: str) -> str:
+    """The message of the one event of that name."""
+    lines = [json.loads(it) for it in said.splitlines() if it.startswith('{"event":')]
+    [message] = [it["message"] for it in lines if it["event"] == name]
+    return str(message)
+
+
+def test_a_boot_that_is_done_is_an_event(boot: Boot) -> None:
+    said = boot.run()
+    assert event(said, "boot_done").startswith(f"Chroma 1.5.9 answers at {ADDRESS}, ")
+
+
+def test_a_boot_that_failed_is_an_event_with_the_reason_before_the_stack_is_told(
+    boot: Boot,
+) -> None:
+    boot.fails("attach-volume", 'An "error" occurred\n(UnauthorizedOperation)')
+    said = boot.run('sleep() { echo "sleep $1" >>"$CALLS"; SECONDS=$((SECONDS + $1)); }\nmain')
+    message = event(said, "boot_failed")
+    assert message.startswith(f"{VOLUME} not attached. ")
+    assert message.endswith('The last error was: An "error" occurred (UnauthorizedOperation)')
+    order = [it.split()[0] for it in boot.called("chroma-agent.service|sleep 15|signal-resource")]
+    assert order == ["systemctl", "sleep", "aws", "aws"]
+
+
+def test_where_there_is_no_agent_a_failed_boot_does_not_wait_for_it(boot: Boot) -> None:
+    boot.fails("attach-volume", "An error occurred (UnauthorizedOperation)")
+    boot.fails("systemctl-start", "Unit chroma-agent.service not found.")
+    boot.run('sleep() { echo "sleep $1" >>"$CALLS"; SECONDS=$((SECONDS + $1)); }\nmain')
+    assert not boot.called("sleep 15")
+    assert boot.failure == f"{VOLUME} not attached"
+
+
+MONITORING = "chroma-(logs|agent|status)"
+
+
+def test_monitoring_is_started_beside_the_boot_before_the_volume_is_attached(
+    tmp_path: Path,
+) -> None:
+    boot = Boot(tmp_path, LOG_GROUP="Chroma-Logs")
+    boot.run()
+    assert boot.signals == [f"SUCCESS {INSTANCE}"]
+    calls = boot.called(f"^systemctl enable.*{MONITORING}|attach-volume|^dnf")
+    assert [it.split()[0] for it in calls] == ["dnf", "systemctl", "aws", "systemctl"]
+    assert "--no-block" in calls[1]
+    assert calls[1].endswith("chroma-logs.service chroma-agent.service")
+    assert "chroma-status.timer" in calls[3]
+
+
+def test_without_a_log_group_there_is_no_monitoring(boot: Boot) -> None:
+    boot.run()
+    assert boot.signals == [f"SUCCESS {INSTANCE}"]
+    assert not boot.called(f"^systemctl.*{MONITORING}")
+
+
+def test_monitoring_that_cannot_be_started_fails_no_boot(tmp_path: Path) -> None:
+    boot = Boot(tmp_path, LOG_GROUP="Chroma-Logs")
+    (boot.root / "bin" / "systemctl").write_text(
+        '#!/bin/bash\n[[ $* != *chroma-agent* ]] || exit 1\necho "systemctl $*" >>"$CALLS"\n'
+        "[[ $1 != show ]] || echo 0\n"
+    )
+    said = boot.run()
+    assert "monitoring: not started" in said
+    assert boot.signals == [f"SUCCESS {INSTANCE}"]
 
 
 def test_a_reason_of_any_length_is_counted(boot: Boot) -> None:

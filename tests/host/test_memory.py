@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -356,10 +357,44 @@ def test_a_chroma_that_crashes_twice_has_all_its_indexes_repaired_once_a_day(
     assert not suspects.exists()
 
 
-def test_chroma_gets_the_instances_memory_less_a_reserve() -> None:
-    said = subprocess.run([HOST / "memory", "limit"], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(("settings", "monitoring"), [("AUTH=token\n", 0), ("LOG_GROUP=x\n", 192)])
+def test_chroma_gets_the_instances_memory_less_a_reserve(
+    tmp_path: Path, settings: str, monitoring: int
+) -> None:
+    (tmp_path / "settings").write_text(settings)
+    said = subprocess.run(
+        [HOST / "memory", "limit"],
+        env=os.environ | {"SETTINGS": str(tmp_path / "settings")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert said.stdout == f"MEMORY={(total - max(512 * MIB, total // 16)) // MIB}m\n"
+    reserve = max(512 * MIB, total // 16) + monitoring * MIB
+    assert said.stdout == f"MEMORY={(total - reserve) // MIB}m\n"
+
+
+def test_what_monitoring_takes_is_what_is_kept_for_it() -> None:
+    """The limits of the agent and of what writes its file, in their units."""
+    said = "".join(
+        (HOST / it).read_text() for it in ("cloudwatch-agent.conf", "chroma-logs.service")
+    )
+    limits = [int(it) for it in re.findall(r"(?m)^MemoryMax=(\d+)M$", said)]
+    assert len(limits) == 2
+    assert f"MONITORING = ({' + '.join(map(str, limits))}) * MIB" in (HOST / "memory").read_text()
+
+
+def test_what_chroma_uses_is_printed_with_its_limit(tmp_path: Path) -> None:
+    (tmp_path / "memory.stat").write_text(f"anon {3 * MIB}\nfile {5 * MIB}\n")
+    (tmp_path / "memory.max").write_text(f"{9 * MIB}\n")
+    said = subprocess.run(
+        [HOST / "memory", "usage"],
+        env=os.environ | {"CHROMA_CGROUP": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == f"{3 * MIB} {9 * MIB}\n"
 
 
 def test_what_the_data_says_reaches_no_other_program_and_is_not_changed(
