@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import datetime
+import functools
 import itertools
 import math
 import re
@@ -24,7 +26,7 @@ from chroma_stack.settings import Setting, matching, whole_number
 DEFAULT_BACKUP_RETENTION = cdk.Duration.days(7)
 
 _LONGEST_RETENTION = 1000
-"""Snapshots that Data Lifecycle Manager keeps by their number, which the daily schedule does:
+"""Snapshots that Data Lifecycle Manager keeps of a volume, and so days of daily ones:
 https://docs.aws.amazon.com/dlm/latest/APIReference/API_RetainRule.html"""
 
 _RETENTION_ALLOWED = f"a whole number of days from 0 to {_LONGEST_RETENTION}"
@@ -49,6 +51,7 @@ _KEY_ALLOWED = (
 
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+_DAY = 1440  # minutes
 _CRON_DAYS = [datetime.date(2027, 1, 1) + datetime.timedelta(days=day) for day in range(5 * 366)]
 """Long enough to see the longest pause of a schedule, with one leap year."""
 
@@ -112,24 +115,36 @@ class BackupSchedule:
             return BackupSchedule.every(cdk.Duration.hours(int(match[1])))
         return BackupSchedule.cron(text)
 
-    def _rules(
-        self, days: int
-    ) -> tuple[
-        dlm.CfnLifecyclePolicy.CreateRuleProperty, dlm.CfnLifecyclePolicy.RetainRuleProperty
-    ]:
-        """When snapshots are taken, and how long they are kept: for as many days, which the daily
-        ones are by their number."""
+    @property
+    def _rule(self) -> dlm.CfnLifecyclePolicy.CreateRuleProperty:
         if self.text.startswith("cron"):
-            create = dlm.CfnLifecyclePolicy.CreateRuleProperty(cron_expression=self.text)
-        else:
-            create = dlm.CfnLifecyclePolicy.CreateRuleProperty(
-                interval=self.hours, interval_unit="HOURS", times=["03:00"]
-            )
-        if self == BackupSchedule.daily():
-            return create, dlm.CfnLifecyclePolicy.RetainRuleProperty(count=days)
-        return create, dlm.CfnLifecyclePolicy.RetainRuleProperty(
-            interval=days, interval_unit="DAYS"
+            return dlm.CfnLifecyclePolicy.CreateRuleProperty(cron_expression=self.text)
+        return dlm.CfnLifecyclePolicy.CreateRuleProperty(
+            interval=self.hours, interval_unit="HOURS", times=["03:00"]
         )
+
+    def _count(self, days: int) -> int:
+        """How many snapshots are made in so many days, at most; one at least.
+
+        :raises SettingError: when they are more than are kept.
+        """
+        if self.text.startswith("cron"):
+            times = _times(self.text)
+            # For each time, those of the days before it, and itself.
+            count = max(
+                number - bisect.bisect_right(times, time - days * _DAY) + 1
+                for number, time in enumerate(times)
+            )
+        else:
+            count = days * 24 // self.hours
+        if count > _LONGEST_RETENTION:
+            raise SettingError(
+                "backup_retention",
+                f"{days} days",
+                f"at most {_LONGEST_RETENTION} snapshots are kept, and {self.text} makes {count} "
+                "in that time",
+            )
+        return count
 
 
 DEFAULT_BACKUP_SCHEDULE = BackupSchedule.daily()
@@ -137,6 +152,15 @@ DEFAULT_BACKUP_SCHEDULE = BackupSchedule.daily()
 
 def _longest_pause(expression: str) -> int:
     """The longest time between two times of a cron expression, in hours, rounded up."""
+    pauses = [after - before for before, after in itertools.pairwise(_times(expression))]
+    if not pauses or min(pauses) < 60 or max(pauses) > 366 * _DAY:
+        raise SettingError("backup_schedule", expression, _SCHEDULE_ALLOWED)
+    return math.ceil(max(pauses) / 60)
+
+
+@functools.cache
+def _times(expression: str) -> list[int]:
+    """The times of a cron expression in some years, in minutes."""
     refused = SettingError("backup_schedule", expression, _SCHEDULE_ALLOWED)
     match = re.fullmatch(r"cron\(([0-9A-Z*?,/ -]{11,100})\)", expression, re.ASCII)
     fields = match[1].split(" ") if match else []
@@ -154,16 +178,14 @@ def _longest_pause(expression: str) -> int:
         # EventBridge counts from Sunday, which is 1.
         if it.month in months and it.day in dates and it.isoweekday() % 7 + 1 in weekdays
     ]
-    times = [
-        day.toordinal() * 1440 + hour * 60 + minute
+    if len(minutes) > 1:  # less than an hour apart
+        raise refused
+    return [
+        day.toordinal() * _DAY + hour * 60 + minute
         for day in days
         for hour in sorted(hours)
-        for minute in sorted(minutes)
+        for minute in minutes
     ]
-    pauses = [after - before for before, after in itertools.pairwise(times)]
-    if not pauses or min(pauses) < 60 or max(pauses) > 366 * 1440:
-        raise refused
-    return math.ceil(max(pauses) / 60)
 
 
 def _numbers(field: str, first: int, last: int, names: Sequence[str] = ()) -> set[int]:
@@ -244,7 +266,6 @@ class Backup(Construct):
             "only that service can assume the role.",
         )
         days = retained_days(retention)
-        create_rule, retain_rule = schedule._rules(days)
         is_default = schedule == DEFAULT_BACKUP_SCHEDULE
         copies = None
         if copy_region is not None:
@@ -271,9 +292,14 @@ class Backup(Construct):
                 target_tags=[tag],
                 schedules=[
                     dlm.CfnLifecyclePolicy.ScheduleProperty(
-                        name="Daily" if is_default else "Backup",
-                        create_rule=create_rule,
-                        retain_rule=retain_rule,
+                        # Snapshots of a schedule that is renamed are never deleted, and one that
+                        # keeps them by their number cannot go over to their age:
+                        # https://docs.aws.amazon.com/ebs/latest/userguide/modify.html
+                        name="Daily",
+                        create_rule=schedule._rule,
+                        retain_rule=dlm.CfnLifecyclePolicy.RetainRuleProperty(
+                            count=schedule._count(days)
+                        ),
                         copy_tags=True,
                         cross_region_copy_rules=copies,
                     )

@@ -62,10 +62,39 @@ def test_snapshots_are_kept_for_whole_days_and_as_long_as_aws_keeps_them(
 @pytest.mark.parametrize(
     ("text", "hours"), [("hourly", 1), ("every-2-hours", 2), ("every-12-hours", 12)]
 )
-def test_more_frequent_snapshots_are_kept_by_their_age(text: str, hours: int) -> None:
+def test_more_frequent_snapshots_are_kept_for_as_many_days(text: str, hours: int) -> None:
     made = schedule(template(backupSchedule=text, backupRetentionDays="30"))
     assert made["CreateRule"] == {"Interval": hours, "IntervalUnit": "HOURS", "Times": ["03:00"]}
-    assert made["RetainRule"] == {"Interval": 30, "IntervalUnit": "DAYS"}
+    assert made["RetainRule"] == {"Count": 30 * 24 // hours}
+
+
+@pytest.mark.parametrize(
+    ("text", "days", "count"),
+    [
+        ("cron(30 6,18 ? * MON-FRI *)", "7", 10),
+        ("cron(30 6,18 ? * MON-FRI *)", "1", 2),
+        ("cron(0 3 ? * SUN *)", "7", 1),
+        ("cron(0 3 ? * SUN *)", "30", 5),
+        ("cron(0 3 1 * ? *)", "7", 1),
+        ("cron(0 * * * ? *)", "2", 48),
+    ],
+)
+def test_those_of_a_cron_expression_are_too(text: str, days: str, count: int) -> None:
+    made = schedule(template(backupSchedule=text, backupRetentionDays=days))
+    assert made["RetainRule"] == {"Count": count}
+
+
+@pytest.mark.parametrize("text", ["hourly", "cron(0 * * * ? *)"])
+def test_no_more_snapshots_are_asked_for_than_are_kept(text: str) -> None:
+    assert stack(backupSchedule=text, backupRetentionDays="41")
+    with pytest.raises(SettingError, match=r"^backupRetentionDays=.*at most 1000.* makes 1008 in"):
+        stack(backupSchedule=text, backupRetentionDays="42")
+
+
+def test_another_schedule_goes_on_with_the_snapshots_that_are_there() -> None:
+    other = schedule(template(backupSchedule="hourly"))
+    assert other["Name"] == schedule(template())["Name"] == "Daily"
+    assert other["RetainRule"].keys() == schedule(template())["RetainRule"].keys()
 
 
 def test_a_schedule_changes_the_policy_and_replaces_none() -> None:
