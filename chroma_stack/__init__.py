@@ -3,6 +3,7 @@
 from chroma_stack.alarms import ChromaAlarms
 from chroma_stack.auth import ChromaAuth, TokenHeader
 from chroma_stack.backups import BackupSchedule
+from chroma_stack.dashboard import ChromaDashboard
 from chroma_stack.endpoint import Endpoint, IChromaServer
 from chroma_stack.errors import SettingError
 from chroma_stack.image import ChromaImage
@@ -23,6 +24,7 @@ __all__ = [
     "CertificateSource",
     "ChromaAlarms",
     "ChromaAuth",
+    "ChromaDashboard",
     "ChromaImage",
     "ChromaMonitoring",
     "ChromaServer",

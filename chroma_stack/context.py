@@ -16,6 +16,7 @@ from chroma_stack import (
     auth,
     backups,
     container_network,
+    dashboard,
     image,
     instance,
     maintenance,
@@ -46,7 +47,7 @@ SECTIONS: Mapping[str, tuple[Setting, ...]] = {
     "Network": network.SETTINGS,
     "Authentication": auth.SETTINGS,
     "TLS": tls.SETTINGS,
-    "Monitoring": (*monitoring.SETTINGS, *alarms.SETTINGS),
+    "Monitoring": (*monitoring.SETTINGS, *alarms.SETTINGS, *dashboard.SETTINGS),
     "Traces": tracing.SETTINGS,
     "Maintenance": (*maintenance.SETTINGS, *schedule.SETTINGS, *protection.SETTINGS),
 }

@@ -13,6 +13,7 @@ from constructs import Construct
 from chroma_stack import backups, outputs, storage
 from chroma_stack.alarms import AlarmTopic
 from chroma_stack.auth import AuthMode
+from chroma_stack.dashboard import ChromaDashboard
 from chroma_stack.errors import SettingError
 from chroma_stack.monitoring import ChromaMonitoring
 from chroma_stack.network import EVERYWHERE, DefaultVpc, describe, in_zone
@@ -83,6 +84,9 @@ class ChromaStackOptions(_StackProps, total=False):
     """An address that alarms are sent to. AWS first sends it a message with a link to confirm.
     Default: no alarms."""
 
+    dashboard: bool
+    """Whether there is a :class:`ChromaDashboard` of the server. Default: no."""
+
     key_name: str
     """An EC2 key pair for SSH. Default: none, and port 22 stays closed."""
 
@@ -152,6 +156,8 @@ class ChromaStack(cdk.Stack):
         self._open(options)
         if "alarm_email" in options:
             self._send_alarms(options["alarm_email"])
+        if options.get("dashboard"):
+            self._add_dashboard()
         for name, output in outputs.of(self.server).items():
             cdk.CfnOutput(self, name, description=output.description, value=output.value)
 
@@ -197,6 +203,11 @@ class ChromaStack(cdk.Stack):
         if self.server.log_group is None:
             raise SettingError("alarm_email", email, "only with monitoring=true")
         self.server.add_alarms(AlarmTopic(self, "AlarmTopic", email=email))
+
+    def _add_dashboard(self) -> None:
+        if self.server.log_group is None:
+            raise SettingError("dashboard", "true", "only with monitoring=true")
+        ChromaDashboard(self, "Dashboard", servers=[self.server])
 
     def _open(self, options: ChromaStackOptions) -> None:
         allowed_cidrs = options.get("allowed_cidrs", (EVERYWHERE,))

@@ -89,6 +89,15 @@ def statements(of: Template) -> list[dict[str, Any]]:
     return [it for policy in policies for it in policy["Properties"]["PolicyDocument"]["Statement"]]
 
 
+def dashboard(of: Template) -> dict[str, Any]:
+    """The body of the one dashboard, each reference written as ``<Name>``."""
+    text = properties(of, "AWS::CloudWatch::Dashboard")["DashboardBody"]
+    parts = (
+        it if isinstance(it, str) else _flat(it).replace('"', "'") for it in text["Fn::Join"][1]
+    )
+    return dict(json.loads("".join(parts)))
+
+
 def warnings(of: ChromaStack) -> list[str]:
     """The warnings that ``cdk`` prints for the stack."""
     found = Annotations.from_stack(of).find_warning("*", Match.any_value())
