@@ -8,7 +8,7 @@ export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 ARGS ?=
 START := $(shell date +%s)
 
-.PHONY: synth set unset settings deploy template publish dist unit test soak lint format docs bench pin
+.PHONY: synth set unset settings deploy template publish dist unit test soak lint format docs dashboard bench pin
 
 # Without the CDK's advice on feature flags, which are for those who write apps.
 synth: .venv/installed node_modules/installed
@@ -70,6 +70,11 @@ format: .venv/installed-dev
 # What the documentation takes from the code.
 docs: .venv/installed-dev
 	python -m tests.unit.pages
+
+# The picture of a server's dashboard; make dashboard ARGS=--record runs its benchmark before.
+dashboard: .venv/installed-dev node_modules/installed
+	$(if $(filter --record,$(ARGS)),tests/install-programs host)
+	python -m tests.bench.dashboard $(ARGS)
 
 # Power cuts of an emulated machine under writers: make soak CUTS=20
 # Kills of bare servers under writers: make soak KILLS=500
