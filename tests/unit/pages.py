@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chroma_stack.context import SECTIONS
 from chroma_stack.settings import Setting
-from tests.unit import reference
+from tests.unit import costs, reference
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -35,10 +35,21 @@ def template_page(page: str) -> str:
     return _replaced(page, "| only with the CDK | why |", _reasons("only with the CDK", missing))
 
 
+def readme(page: str) -> str:
+    """The README with what a server costs, of the price list and the default template."""
+    page = _replaced(page, "| what | price | a month |", costs.table("what", costs.with_total()))
+    page = _replaced(
+        page, "| what else | price | a month |", costs.table("what else", costs.options())
+    )
+    assert len(costs.SENTENCE.findall(page)) == 1
+    return costs.SENTENCE.sub(costs.sentence(), page)
+
+
 PAGES: Mapping[Path, Callable[[str], str]] = {
     DOCS / "settings.md": settings_page,
     DOCS / "template.md": template_page,
     DOCS / "reference.md": lambda _: reference.page(),
+    DOCS.parent / "README.md": readme,
 }
 
 
