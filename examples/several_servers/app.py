@@ -1,4 +1,4 @@
-"""A Chroma server for each team, and one policy that takes the snapshots of all of them."""
+"""A Chroma server for each team; one policy that takes the snapshots of all of them, one dashboard."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_route53 as route53
+from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from chroma_stack import ChromaServer
+from chroma_stack import ChromaDashboard, ChromaMonitoring, ChromaServer
 
 KEPT_SNAPSHOTS = 14
 
@@ -63,6 +64,7 @@ class TeamsStack(cdk.Stack):
                 instance_type=ec2.InstanceType(wants["instanceType"]),
                 volume_size=cdk.Size.gibibytes(wants["volumeSize"]),
                 backup_retention=cdk.Duration.days(0),
+                monitoring=ChromaMonitoring(),
             )
             server.connections.allow_default_port_from(clients)
             cdk.Tags.of(scope_of_team).add("team", team)
@@ -71,6 +73,8 @@ class TeamsStack(cdk.Stack):
             cdk.CfnOutput(self, f"{team}-ClientsGroup", value=clients.security_group_id)
             self.servers[team] = server
         self._add_snapshots()
+        self._add_alarms()
+        ChromaDashboard(self, "Dashboard", servers=list(self.servers.values()))
 
     def _add_snapshots(self) -> None:
         """A snapshot of every team's volume each night, all by one policy that finds them by a
@@ -116,6 +120,15 @@ class TeamsStack(cdk.Stack):
                 ],
             ),
         )
+
+    def _add_alarms(self) -> None:
+        """Alarms on every team's server, to one topic that people subscribe to."""
+        topic = sns.Topic(self, "Alarms", enforce_ssl=True)
+        # With a policy of its own, the topic lets CloudWatch publish only when that says so.
+        topic.grant_publish(iam.ServicePrincipal("cloudwatch.amazonaws.com"))
+        for server in self.servers.values():
+            server.add_alarms(topic)
+        cdk.CfnOutput(self, "AlarmTopic", value=topic.topic_arn)
 
 
 if __name__ == "__main__":

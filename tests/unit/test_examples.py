@@ -16,7 +16,7 @@ from aws_cdk.assertions import Template
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
 
-from tests.unit.synthesis import host_settings, properties, resource
+from tests.unit.synthesis import dashboard, host_settings, properties, resource
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/cdk.json"))
@@ -313,6 +313,35 @@ def test_one_policy_takes_the_snapshots_of_every_team() -> None:
     [schedule] = policy["Schedules"]
     assert schedule["RetainRule"]["Count"] == 14
     assert schedule["CopyTags"] is True
+
+
+def test_every_teams_alarms_go_to_the_one_topic() -> None:
+    [topic] = all_of("several_servers", "AWS::SNS::Topic")
+    alarms = all_of("several_servers", "AWS::CloudWatch::Alarm")
+    for team in TEAMS:
+        assert any(it.startswith(f"Team{team}") for it in alarms)
+    for made in alarms.values():
+        assert made["AlarmActions"] == [{"Ref": topic}]
+    assert not any("BackupMissing" in it for it in alarms)
+
+
+def test_the_one_dashboard_has_a_line_for_each_team() -> None:
+    for widget in dashboard(template("several_servers"))["widgets"]:
+        if widget["type"] == "metric":
+            lines = [it[-1] for it in widget["properties"]["metrics"]]
+            labels = [it["label"] for it in lines if it.get("visible", True)]
+            assert labels == [f"Team-{team}" for team in TEAMS]
+
+
+def test_the_dashboard_of_two_teams_is_free() -> None:
+    """https://aws.amazon.com/cloudwatch/pricing/"""
+    metrics = {
+        json.dumps([part for part in metric if not isinstance(part, dict)])
+        for widget in dashboard(template("several_servers"))["widgets"]
+        for metric in widget["properties"].get("metrics", [])
+        if len(metric) > 1
+    }
+    assert len(metrics) <= 50
 
 
 @pytest.mark.parametrize("name", NAMES)
