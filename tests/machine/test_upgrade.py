@@ -19,7 +19,7 @@ from tests.host.programs import wait_until
 from .rig import Rig
 from .server import PATIENCE, Server
 
-STACK = {"stackName": "Old", "auth": "none"}
+STACK = {"stackName": "Old", "auth": "none", "monitoring": "false"}
 
 
 @pytest.fixture(scope="module")
