@@ -380,6 +380,52 @@ def test_a_boot_that_succeeds_begins_the_count_of_failures_anew(boot: Boot) -> N
     assert boot.tag("chroma-boot-failures") == "0"
 
 
+GROUP_TAG = "create-or-update-tags"
+
+
+def test_the_group_of_a_server_with_a_window_says_how_its_last_boot_ended(boot: Boot) -> None:
+    boot.settings["MAINTENANCE_WINDOW"] = "sun:04:00"
+    boot.tag("aws:autoscaling:groupName", "Chroma-Group-1")
+    boot.run()
+    [call] = boot.called(GROUP_TAG)
+    assert "ResourceId=Chroma-Group-1,ResourceType=auto-scaling-group," in call
+    assert "Key=chroma-last-boot,Value=done,PropagateAtLaunch=false" in call
+    boot.fails("dnf", "no repository")
+    said = boot.run()
+    assert "Key=chroma-last-boot,Value=failed," in boot.called(GROUP_TAG)[-1]
+    assert (
+        '{"event":"maintenance_skipped","message":"no maintenance at sun:04:00 until a boot '
+        'succeeds"}' in said
+    )
+
+
+def test_without_a_window_no_boot_is_recorded_on_the_group(boot: Boot) -> None:
+    boot.run()
+    boot.fails("dnf", "no repository")
+    boot.run()
+    assert boot.called(GROUP_TAG) == []
+
+
+def test_a_group_that_takes_no_tag_changes_nothing_about_a_boot(boot: Boot) -> None:
+    boot.settings["MAINTENANCE_WINDOW"] = "sun:04:00"
+    boot.fails(GROUP_TAG, "AccessDenied")
+    said = boot.run()
+    assert "this boot could not be recorded as done" in said
+    assert boot.signals[0].startswith("SUCCESS")
+    boot.calls.write_text("")
+    boot.fails("dnf", "no repository")
+    boot.run()
+    assert boot.failure == "packages not installed: no package repository reachable"
+
+
+def test_security_updates_begin_where_they_were_asked_for(boot: Boot) -> None:
+    boot.run()
+    assert boot.called("chroma-updates.timer") == []
+    boot.settings["SECURITY_UPDATES"] = "true"
+    boot.run()
+    assert len(boot.called("^systemctl enable --now .*chroma-updates.timer")) == 1
+
+
 def test_a_reason_with_signs_that_a_tag_may_not_have_is_recorded_all_the_same(boot: Boot) -> None:
     boot.replaces("self-test", "#!/bin/bash\necho 'self-test: a, \"b\" = $c; é' >&2; exit 1\n")
     boot.run()
