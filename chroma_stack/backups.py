@@ -45,8 +45,8 @@ _REGION = "([a-z]{2,}-){2,3}[0-9]"
 _REGION_ALLOWED = "a region such as eu-central-1, another one than the stack's own"
 _KEY_ARN = f"arn:aws(-[a-z]{{1,3}}){{0,2}}:kms:({_REGION}):[0-9]{{12}}:key/[A-Za-z0-9-]{{1,128}}"
 _KEY_ALLOWED = (
-    "the ARN of a KMS key in backupCopyRegion, such as "
-    "arn:aws:kms:eu-central-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
+    "the ARN of a KMS key in backupCopyRegion, which ends with "
+    ":kms:eu-central-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
 )
 
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")

@@ -172,7 +172,11 @@ class PublishedTemplate(cdk.Stack):
         self.has_alarm_email = self._given("HasAlarmEmail", "AlarmEmail")
         self._add_tls_conditions()
         self.has_alarm_of_tls = self._condition(
-            "HasAlarmOfTls", cdk.Fn.condition_and(self.has_alarm_email, self.has_tls)
+            "HasAlarmOfTls",
+            cdk.Fn.condition_and(
+                cdk.Fn.condition_not(self._is_one_of("AlarmEmail", [""])),
+                cdk.Fn.condition_not(self._is_one_of("TlsMode", [TlsMode.OFF.value])),
+            ),
         )
         instance_type = self._text("InstanceType")
         self.is_arm = self._condition(
