@@ -734,7 +734,9 @@ class AutoScalingGroup(CloudFormationModel):
             health_check_period=properties.get("HealthCheckGracePeriod"),
             health_check_type=properties.get("HealthCheckType"),
         )
-        group.tags = properties.get("Tags", [])
+        # A tag that something else has set stays.
+        others = [it for it in group.tags if it["Key"] not in group.declared_tags]
+        group.tags = [*properties.get("Tags", []), *others]
         cls._declare(group, properties)
         # Without this policy CloudFormation leaves the running instances as they are.
         if "AutoScalingRollingUpdate" in policy and _launch_of(group) != started_from:
@@ -758,6 +760,7 @@ class AutoScalingGroup(CloudFormationModel):
     @staticmethod
     def _declare(group: Any, properties: Properties) -> None:
         group.declared_sizes = {name: _number(properties, name) for name in SIZES}
+        group.declared_tags = {tag["Key"] for tag in properties.get("Tags", [])}
         group.deletion_protection = properties.get("DeletionProtection", "none")
         if group.deletion_protection not in ("none", "prevent-all-deletion"):
             raise _unhandled("protects a group in this way:", group.deletion_protection)

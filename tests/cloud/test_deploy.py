@@ -100,6 +100,23 @@ def inventory(aws: MotoServer) -> dict[str, set[str]]:
         "profiles": {
             it["InstanceProfileName"] for it in iam.list_instance_profiles()["InstanceProfiles"]
         },
+        "log groups": {
+            it["logGroupName"] for it in aws.client("logs").describe_log_groups()["logGroups"]
+        },
+        "alarms": {
+            it["AlarmName"] for it in aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
+        },
+        "topics": {it["TopicArn"] for it in aws.client("sns").list_topics()["Topics"]},
+        "subscriptions": {
+            it["SubscriptionArn"] for it in aws.client("sns").list_subscriptions()["Subscriptions"]
+        },
+        "schedules": {it["Name"] for it in aws.client("scheduler").list_schedules()["Schedules"]},
+        "scheduled actions": {
+            it["ScheduledActionName"]
+            for it in aws.client("autoscaling").describe_scheduled_actions()[
+                "ScheduledUpdateGroupActions"
+            ]
+        },
         "buckets": {it["Name"] for it in aws.client("s3").list_buckets()["Buckets"]},
         # Those of AWS itself aside, which moto only lists once one was asked for.
         "parameters": {

@@ -51,6 +51,18 @@ SETTINGS = {
         "ParameterKey=ChromaOtelCollectionHeaders,ParameterValue=x-honeycomb-team=abc "
         'ParameterKey=ChromaOtelGranularity,ParameterValue="all"'
     ),
+    "CaredStack": (
+        "ParameterKey=AlarmEmail,ParameterValue=ops@example.com "
+        "ParameterKey=LogRetentionDays,ParameterValue=14 "
+        "ParameterKey=MaintenanceWindow,ParameterValue=first-sun:04:00 "
+        "ParameterKey=UnattendedSecurityUpdates,ParameterValue=true "
+        "'ParameterKey=StopSchedule,ParameterValue=0 20 * * 1-5' "
+        "'ParameterKey=StartSchedule,ParameterValue=0 7 * * 1-5' "
+        "ParameterKey=ScheduleTimeZone,ParameterValue=Europe/Vienna "
+        "ParameterKey=VolumeIops,ParameterValue=4000 "
+        "ParameterKey=VolumeThroughput,ParameterValue=250 "
+        "ParameterKey=MaxVolumeSize,ParameterValue=500"
+    ),
 }
 """What the documentation gives after `--parameters`, by the stacks that are made of it here."""
 
@@ -221,6 +233,45 @@ def test_the_settings_of_traces_reach_the_instance(others: dict[str, Deployed]) 
     assert made.settings["OTEL_SERVICE_NAME"] == "chromadb"
     assert made.settings["OTEL_GRANULARITY"] == "all"
     assert ":secret:" in made.settings["OTEL_HEADERS_SECRET"]
+
+
+def test_what_a_server_is_seen_by_is_there_by_default_and_its_alarms_with_an_address(
+    aws: MotoServer, first: Deployed, others: dict[str, Deployed]
+) -> None:
+    groups = {
+        it["logGroupName"]: it["retentionInDays"]
+        for it in aws.client("logs").describe_log_groups()["logGroups"]
+    }
+    assert groups[first.settings["LOG_GROUP"]] == 30
+    assert groups[others["CaredStack"].settings["LOG_GROUP"]] == 14
+    assert aws.physical_ids(STACK, "AWS::CloudWatch::Alarm") == []
+    topic = aws.physical_id("CaredStack", "AWS::SNS::Topic")
+    names = aws.physical_ids("CaredStack", "AWS::CloudWatch::Alarm")
+    alarms = aws.client("cloudwatch").describe_alarms(AlarmNames=names)["MetricAlarms"]
+    assert {tuple(it["AlarmActions"]) for it in alarms} == {(topic,)}
+    [subscribed] = aws.client("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    assert subscribed["Endpoint"] == "ops@example.com"
+
+
+def test_what_a_server_is_looked_after_by_is_that_of_the_parameters(
+    aws: MotoServer, first: Deployed, others: dict[str, Deployed]
+) -> None:
+    made = others["CaredStack"]
+    schedule = aws.physical_id("CaredStack", "AWS::Scheduler::Schedule")
+    window = aws.client("scheduler").get_schedule(Name=schedule)
+    assert window["ScheduleExpression"] == "cron(00 04 ? * 1#1 *)"
+    group = aws.physical_id("CaredStack", "AWS::AutoScaling::AutoScalingGroup")
+    assert json.loads(window["Target"]["Input"])["AutoScalingGroupName"] == group
+    actions = aws.client("autoscaling").describe_scheduled_actions(AutoScalingGroupName=group)
+    assert {
+        (it["Recurrence"], it["DesiredCapacity"], it["TimeZone"])
+        for it in actions["ScheduledUpdateGroupActions"]
+    } == {("0 20 * * 1-5", 0, "Europe/Vienna"), ("0 7 * * 1-5", 1, "Europe/Vienna")}
+    assert (made.volume["Iops"], made.volume["Throughput"]) == (4000, 250)
+    assert made.settings["MAX_VOLUME_SIZE"] == "500"
+    assert made.settings["SECURITY_UPDATES"] == "true"
+    for kind in ("AWS::Scheduler::Schedule", "AWS::AutoScaling::ScheduledAction"):
+        assert aws.physical_ids(STACK, kind) == []
 
 
 def test_the_headers_as_chroma_documents_them_are_refused_by_the_aws_command_line_itself(
