@@ -199,7 +199,7 @@ class LogGroup(_Resource, CloudFormationModel):
         if not name:
             return {"Arn": ""}
         found = call("logs", "describe_log_groups", logGroupNamePrefix=name)["logGroups"]
-        return {"Arn": next(it["arn"] for it in found if it["logGroupName"] == name) + ":*"}
+        return {"Arn": next(it["arn"] for it in found if it["logGroupName"] == name)}
 
     @classmethod
     def put(cls, name: str, properties: Properties) -> str:

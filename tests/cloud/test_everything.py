@@ -196,7 +196,7 @@ def test_the_instance_sends_its_log_to_a_group_that_is_kept_for_as_long_as_was_a
     assert first.settings["LOG_GROUP"] == name
     permissions = allowed(aws, instance_role(aws))
     for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
-        assert [it["Resource"] for it in permissions[action]] == [first.log_group["arn"] + ":*"]
+        assert [it["Resource"] for it in permissions[action]] == [first.log_group["arn"]]
     [metrics] = permissions["cloudwatch:PutMetricData"]
     assert metrics["Condition"] == {"StringEquals": {"cloudwatch:namespace": "Chroma"}}
 

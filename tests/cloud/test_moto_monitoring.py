@@ -123,9 +123,12 @@ def schedule_with(**target: Any) -> Any:
 
 def test_a_log_group_and_its_filters_are_made_changed_and_removed(account: MotoServer) -> None:
     logs = account.client("logs")
-    create(account, Logs=GROUP, Filter=FILTER, Address=ADDRESS)
+    arn = {"Type": "String", "Value": {"Fn::GetAtt": ["Logs", "Arn"]}}
+    written = {"Type": "AWS::SSM::Parameter", "Properties": arn}
+    create(account, Logs=GROUP, Filter=FILTER, Address=ADDRESS, Arn=written)
     [group] = logs.describe_log_groups()["logGroups"]
     assert group["retentionInDays"] == 30
+    assert list(account.parameters("Small").values()) == [f"{group['logGroupArn']}:*"]
     [made] = logs.describe_metric_filters(logGroupName=group["logGroupName"])["metricFilters"]
     assert made["filterPattern"] == FILTER["Properties"]["FilterPattern"]
     assert made["metricTransformations"] == [
