@@ -88,7 +88,10 @@ class Seen:
         logs = aws.client("logs")
         [log_group] = logs.describe_log_groups()["logGroups"]
         alarms = aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
-        schedule = aws.physical_id(STACK, "AWS::Scheduler::Schedule")
+        schedule = aws.client("scheduler").get_schedule(
+            Name=aws.physical_id(STACK, "AWS::Scheduler::Schedule")
+        )
+        schedule.pop("ResponseMetadata")
         actions = aws.client("autoscaling").describe_scheduled_actions()
         return cls(
             outputs=outputs,
@@ -103,7 +106,7 @@ class Seen:
                 "metricFilters"
             ],
             alarms={name: it for it in alarms for name in ALARMS if name in it["AlarmName"]},
-            schedule=aws.client("scheduler").get_schedule(Name=schedule),
+            schedule=schedule,
             scheduled_actions=actions["ScheduledUpdateGroupActions"],
             backups=LifecyclePolicy.made[aws.physical_id(STACK, "AWS::DLM::LifecyclePolicy")],
         )
