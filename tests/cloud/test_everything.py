@@ -299,8 +299,8 @@ def test_snapshots_are_taken_by_the_schedule_and_copied_encrypted(first: Seen) -
     assert schedule["CreateRule"]["Interval"] == 6
     [copy] = schedule["CrossRegionCopyRules"]
     assert (copy["TargetRegion"], copy["Encrypted"]) == ("eu-west-1", True)
-    for rule in (schedule["RetainRule"], copy["RetainRule"]):
-        assert rule == {"Interval": 30, "IntervalUnit": "DAYS"}
+    assert schedule["RetainRule"] == {"Count": 4 * 30}
+    assert copy["RetainRule"] == {"Interval": 30, "IntervalUnit": "DAYS"}
     [target] = first.backups["PolicyDetails"]["TargetTags"]
     assert target in first.volume["Tags"]
     assert first.settings["BACKUP_HOURS"] == "6"

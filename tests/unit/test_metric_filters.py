@@ -1,4 +1,4 @@
-"""The metric filters of the template find the lines of the log that they are for, and no other.
+"""The metric filters of the template find the lines that docs/monitoring.md documents, those that they are for, and no other.
 
 How a pattern finds a line is not CloudWatch's own doing here, but that of `tests/filter_patterns.py`.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,15 @@ import pytest
 from tests.filter_patterns import Datum, MetricFilter
 from tests.unit.synthesis import template
 
-SERVER = "Stack/c8d5"
+PAGE = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+[REQUEST] = [json.loads(it) for it in PAGE.splitlines() if it.startswith('{"time"')]
+"""The request of the page."""
+
+SERVER = REQUEST["server"]
+EVENTS = re.findall(
+    r"`(\w+)`", "".join(re.findall(r"(?m)^\| event \| when \|\n\|.*\n((?:\|.*\n)+)", PAGE))
+)
+"""What the page's table of events names."""
 
 
 @functools.cache
@@ -26,37 +36,13 @@ def filters() -> tuple[MetricFilter, ...]:
 
 def line(unit: str, **fields: Any) -> str:
     """A line of the log."""
-    common = {
-        "time": "2026-11-29T05:00:00Z",
-        "server": SERVER,
-        "instance": "i-0123456789abcdef0",
-        "unit": unit,
-    }
-    return json.dumps(common | fields)
+    common = {name: REQUEST[name] for name in ("time", "server", "instance")}
+    return json.dumps(common | {"unit": unit} | fields)
 
 
 def request(status: int, **fields: Any) -> str:
-    """The line of a request."""
-    return line(
-        "chroma-proxy",
-        **{
-            "client": "203.0.113.9:51234",
-            "user": "-",
-            "method": "POST",
-            "route": "/api/v2/tenants/{tenant}/databases/{database}/collections/{collection}/query",
-            "path": "/api/v2/tenants/t/databases/d/collections/5b1c/query",
-            "status": status,
-            "auth": "token",
-            "tls": "TLSv1.3",
-            "bytes_in": 512,
-            "bytes_out": 2048,
-            "server_ms": 11,
-            "total_ms": 12,
-            "end": "--",
-            "unlogged": 0,
-        }
-        | fields,
-    )
+    """The line of a request, as the page has it."""
+    return json.dumps(REQUEST | {"status": status, "total_ms": 12} | fields)
 
 
 def made_of(text: str) -> dict[str, Datum]:
@@ -66,6 +52,10 @@ def made_of(text: str) -> dict[str, Datum]:
 
 def values(text: str) -> Mapping[str, float]:
     return {name: datum.value for name, datum in made_of(text).items()}
+
+
+def test_the_documented_request_is_a_request() -> None:
+    assert values(json.dumps(REQUEST)) == {"Requests": 1, "Latency": REQUEST["total_ms"]}
 
 
 @pytest.mark.parametrize("status", [200, 201, 304, 400, 404, 409, 422])
@@ -104,6 +94,11 @@ STATUS = {
 }
 
 
+def test_the_status_is_the_documented_one() -> None:
+    state = PAGE.split("**The state**")[1].split("**An event**")[0]
+    assert all(f"`{name}`" in state for name in STATUS)
+
+
 def test_the_status_of_each_minute_is_read_as_far_as_it_goes() -> None:
     assert values(line("chroma-status", **STATUS)) == {
         "Heartbeat": 1,
@@ -114,19 +109,21 @@ def test_the_status_of_each_minute_is_read_as_far_as_it_goes() -> None:
     assert values(line("chroma-status", event="status", answers=0)) == {"Heartbeat": 0}
 
 
-@pytest.mark.parametrize(
-    ("event", "metric"), [("index_repaired", "IndexRepairs"), ("boot_failed", "BootFailures")]
-)
-def test_what_should_not_happen_is_counted(event: str, metric: str) -> None:
-    assert values(line("chroma", event=event, message="what happened")) == {metric: 1}
+COUNTED = {"index_repaired": "IndexRepairs", "boot_failed": "BootFailures"}
+
+
+def test_of_the_documented_events_those_that_should_not_happen_are_counted() -> None:
+    assert len(EVENTS) >= 5
+    for event in EVENTS:
+        made = values(line("chroma", event=event, message="what happened"))
+        assert made == ({COUNTED[event]: 1} if event in COUNTED else {}), event
+    assert COUNTED.keys() <= set(EVENTS)
 
 
 @pytest.mark.parametrize(
     "text",
     [
         line("chroma", message="Started"),
-        line("boot", event="boot_done", message="serves"),
-        line("chroma-grow", event="volume_grown", message="from 24 to 34 GiB"),
         line("chroma", message='{"event": "boot_failed"}'),
         # A path that a client chose is no event.
         request(-1, path='/"event":"boot_failed"'),
