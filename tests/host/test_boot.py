@@ -746,6 +746,7 @@ def test_the_certificate_is_there_before_the_proxy_and_looked_after_from_then_on
     services, timers = boot.called("^systemctl enable --now")
     assert "chroma-proxy.service" in services
     assert "chroma-certificate.timer" in timers
+    assert "chroma-grow.timer" in timers
     calls = boot.called("^(certificate|self-test|systemctl enable --now)")
     assert calls == ["certificate", services, "self-test", timers]
 

@@ -404,6 +404,15 @@ def test_a_change_whose_size_has_not_appeared_is_looked_for(disk: Disk, state: s
     assert disk.asked == 0
 
 
+def test_a_size_that_does_not_appear_is_said_once(disk: Disk) -> None:
+    disk.leave(9)
+    disk.has_been_low(301)
+    disk.changes(("completed", 0.3, 34))
+    assert "asked for 34 GiB, and the disk still has 24" in said(disk.run())["message"]
+    assert disk.run() == ""
+    assert disk.asked == 0
+
+
 def test_what_aws_refuses_is_said_once_with_its_reason(disk: Disk) -> None:
     disk.leave(9)
     disk.has_been_low(301)

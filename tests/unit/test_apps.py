@@ -17,7 +17,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk.assertions import Template
 from constructs import IConstruct
 
-from chroma_stack import ChromaAuth, ChromaImage, ChromaServer, ChromaTracing
+from chroma_stack import BackupSchedule, ChromaAuth, ChromaImage, ChromaServer, ChromaTracing
 from tests.unit.construct import PUBLIC, Properties, logical_ids, server_in, server_template
 from tests.unit.synthesis import host_settings, launch, properties, statements
 
@@ -40,6 +40,10 @@ OPTIONAL: dict[str, Properties] = {
     },
     "domain_name": lambda _: {"domain_name": "chroma.search.internal"},
     "backup_retention": lambda _: {"backup_retention": cdk.Duration.days(0)},
+    "backup_schedule": lambda _: {"backup_schedule": BackupSchedule.hourly()},
+    "backup_copy_region": lambda _: {"backup_copy_region": "eu-west-3"},
+    "max_volume_size": lambda _: {"max_volume_size": cdk.Size.gibibytes(100)},
+    "volume_iops": lambda _: {"volume_iops": 6000, "volume_throughput": 500},
 }
 
 
