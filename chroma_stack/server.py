@@ -555,8 +555,8 @@ class ChromaServer(IChromaServer):
 
     def metric_backup_age(self, **props: Any) -> cloudwatch.Metric:
         """How long ago the last complete snapshot of the data volume by the schedule was begun, in
-        hours; the maximum over 5 minutes. While there is none it is the age of the volume's file
-        system. No value means that there are no backups, or as in ``metric_heartbeat``.
+        hours; the maximum over 5 minutes. While there is none it is how long the server has had
+        the volume. No value means that there are no backups, or as in ``metric_heartbeat``.
 
         :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
         :raises SettingError: when the server has no ``monitoring``.
