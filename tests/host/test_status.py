@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.host.boot import RECORDED
-from tests.host.chroma_servers import CURRENT, ChromaServer
+from tests.host.chroma_servers import CURRENT, LAST_PYTHON, ChromaServer
 from tests.host.journal import Journal
 from tests.host.programs import HOST, free_port
 from tests.host.proxy import VERIFY, Proxy
@@ -416,6 +416,25 @@ def test_the_last_errors_are_shown_and_they_alone(server: Server) -> None:
         "the secret cannot be read",
         "ERROR chroma: disk I/O error",
     ]
+
+
+def test_the_records_of_an_old_release_are_counted_too(tmp_path: Path) -> None:
+    old = ChromaServer(LAST_PYTHON, tmp_path)
+    try:
+        url = f"http://{old.address}{COLLECTIONS}"
+        made = httpx.post(url, json={"name": "old"}, timeout=60).raise_for_status().json()
+        records = {"ids": ["a", "b"], "embeddings": [[1.0, 0.0], [0.0, 1.0]]}
+        httpx.post(f"{url}/{made['id']}/add", json=records, timeout=60).raise_for_status()
+    finally:
+        old.stop()
+    said = subprocess.run(
+        [HOST / "status", "--survey"],
+        env={"PATH": os.environ["PATH"], "MOUNT": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert json.loads(said) == {"collections": 1, "records": 2}
 
 
 @pytest.mark.parametrize("arguments", [["--yaml"], ["--json", "--log"]])
