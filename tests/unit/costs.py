@@ -146,6 +146,11 @@ def options() -> list[Row]:
             -price("t3.small") * HOURS * (1 - running),
         ),
         Row(
+            f"`maintenanceWindow`: a call a week, of which an account has {_free('schedule'):,} free",
+            linked("schedule", f"${price('schedule'):.2f} per million"),
+            beyond_free("schedule", 52 / 12),
+        ),
+        Row(
             "1 GiB that is written anew all the time, daily backups kept for 7 days",
             linked("snapshot", "7 times in snapshots"),
             price("snapshot") * 7,

@@ -15,7 +15,19 @@ from tests.unit.synthesis import template
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-EVERYTHING = {"alarmEmail": "someone@example.com"}
+EVERYTHING = {
+    "alarmEmail": "someone@example.com",
+    "dashboard": "true",
+    "maintenanceWindow": "sun:04:00",
+    "unattendedSecurityUpdates": "true",
+    "stopSchedule": "0 20 * * 1-5",
+    "startSchedule": "0 8 * * 1-5",
+    "backupSchedule": "hourly",
+    "backupCopyRegion": "eu-central-1",
+    "maxVolumeSize": "200",
+    "volumeIops": "6000",
+    "volumeThroughput": "250",
+}
 
 
 def amounts(head: str) -> dict[str, float]:
@@ -66,6 +78,12 @@ def test_the_metrics_that_are_paid_for_are_those_that_the_server_has() -> None:
     one_each = [it for it in monitoring.METRICS if it != "Refusals"]
     assert costs.metric_count(template()) == len(one_each) + len(monitoring.REFUSALS)
     assert costs.metric_count(template(monitoring="false")) == 0
+
+
+def test_the_agent_sends_the_metrics_that_are_counted() -> None:
+    agent = json.loads((costs.HOST / "cloudwatch-agent.json").read_text())
+    sent = [it["measurement"] for it in agent["metrics"]["metrics_collected"].values()]
+    assert costs.agent_metrics() == sum(map(len, sent))
 
 
 def test_an_alarm_on_an_expression_costs_as_its_metrics() -> None:
