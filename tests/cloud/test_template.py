@@ -12,6 +12,7 @@ import pytest
 
 from tests.cloud.cdk import STACK, Cdk
 from tests.cloud.moto_server import MotoServer
+from tests.cloud.test_everything import EVERYTHING
 
 SETTINGS: dict[str, dict[str, str | int]] = {
     "as it is": {},
@@ -27,6 +28,7 @@ SETTINGS: dict[str, dict[str, str | int]] = {
         "otelCollectionEndpoint": "api.honeycomb.com",
         "otelCollectionHeaders": "x-honeycomb-team=abc",
     },
+    "looked after": dict(EVERYTHING),
 }
 
 NOT_FOLLOWED = {
@@ -35,6 +37,7 @@ NOT_FOLLOWED = {
         "I1022": "as above",
         "W3010": "a named zone: it is that of the subnet that was looked up",
     },
+    "looked after": {"I1022": "as above"},
 }
 """Rules of cfn-lint that are not followed, each with the reason."""
 
@@ -102,10 +105,12 @@ def test_no_code_runs_to_deploy_it(content: dict[str, Any]) -> None:
     assert types.isdisjoint({"AWS::CloudFormation::CustomResource", "AWS::Lambda::Function"})
 
 
-def test_the_data_outlives_the_stack_and_a_replacement(content: dict[str, Any]) -> None:
+def test_the_data_outlives_the_stack_and_a_replacement(case: str, content: dict[str, Any]) -> None:
+    # A protected volume stays itself, should the stack be deleted all the same.
+    deleted = "RetainExceptOnCreate" if case == "looked after" else "Snapshot"
     resources = content["Resources"].values()
     [volume] = [it for it in resources if it["Type"] == "AWS::EC2::Volume"]
-    assert (volume["DeletionPolicy"], volume["UpdateReplacePolicy"]) == ("Snapshot", "Snapshot")
+    assert (volume["DeletionPolicy"], volume["UpdateReplacePolicy"]) == (deleted, "Snapshot")
 
 
 @pytest.fixture(scope="module")
