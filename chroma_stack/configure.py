@@ -138,6 +138,9 @@ _WEAKER: Mapping[str, Callable[[Mapping[str, str], Mapping[str, str]], bool]] = 
     "tls": lambda last, now: (
         _TLS_BY_PROTECTION.index(now["tls"]) < _TLS_BY_PROTECTION.index(last["tls"])
     ),
+    "deletionProtection": lambda last, now: (
+        now["deletionProtection"].lower() != "true" == last["deletionProtection"].lower()
+    ),
 }
 """Whether one set of settings protects less than another, by the setting that decides it."""
 

@@ -154,6 +154,8 @@ def test_one_that_is_kept_with_the_same_value_is_not() -> None:
         ({}, {"tls": "off"}),
         ({"tls": "required"}, {"tls": "optional"}),
         ({"tls": "required"}, {}),
+        ({"deletionProtection": "true"}, {}),
+        ({"deletionProtection": "True"}, {"deletionProtection": "false"}),
         (
             {"keyName": "ops", "sshCidr": "192.0.2.0/31"},
             {"keyName": "ops", "sshCidr": "192.0.2.0/30"},
@@ -180,6 +182,7 @@ def test_weaker_settings_than_those_of_the_last_command_are_pointed_out(
         ({"auth": "token"}, {"auth": "basic"}),
         ({}, {"tls": "required"}),
         ({"tls": "off"}, {"tls": "optional"}),
+        ({}, {"deletionProtection": "true"}),
         ({"keyName": "ops"}, {"keyName": "ops", "sshCidr": "192.0.2.1/32"}),
         ({}, {"stackName": "Another", "auth": "none"}),
     ],
