@@ -186,3 +186,18 @@ def test_each_team_has_a_server_and_a_credential_of_its_own_and_all_have_snapsho
     for team in ("Teamsearch", "Teamsupport"):
         client = security_group(aws, stack, f"{team}Clients")
         assert reachable_from(aws, stack, f"{team}ChromaSecurityGroup") == {(client, 8000)}
+
+
+def test_one_dashboard_shows_every_team_by_the_name_that_its_server_reports(
+    aws: MotoServer, deployed: dict[str, Deployed]
+) -> None:
+    stack = deployed["several_servers"].stack_name
+    name = aws.physical_id(stack, "AWS::CloudWatch::Dashboard")
+    cloudwatch = aws.client("cloudwatch")
+    body = json.loads(cloudwatch.get_dashboard(DashboardName=name)["DashboardBody"])
+    graphs = [it["properties"] for it in body["widgets"] if it["type"] == "metric"]
+    assert len(graphs) > 10
+    [heartbeats] = [it["metrics"] for it in graphs if it["title"] == "Answers"]
+    servers = {it[3] for it in heartbeats}
+    assert len(servers) == len(heartbeats) == 2
+    assert all(it.startswith(f"{stack}/") for it in servers)
