@@ -17,6 +17,7 @@ with (folder / "journal.calls").open("a") as calls:
     calls.write(" ".join(sys.argv[1:]) + "\\n")
 after = [it.split("=", 1)[1] for it in sys.argv if it.startswith("--after-cursor=")]
 lines = (folder / "journal").read_text().splitlines()
+seen = len(lines)
 cursors = [json.loads(line)["__CURSOR"] for line in lines]
 if after:
     if after[0] not in cursors:
@@ -25,7 +26,6 @@ if after:
 for line in lines:
     print(line, flush=True)
 if "--follow" in sys.argv:
-    seen = len((folder / "journal").read_text().splitlines())
     while True:
         time.sleep(0.02)
         now = (folder / "journal").read_text().splitlines()

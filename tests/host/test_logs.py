@@ -193,6 +193,7 @@ def test_the_boot_and_all_our_units_are_asked_for_from_the_beginning_of_the_boot
     for path in HOST.glob("chroma*.service"):
         assert f"--unit {path.name}" in call
     assert "--unit cloud-final.service" in call
+    assert "--unit cloud-init-main.service" in call
 
 
 @pytest.mark.parametrize("kill", [False, True])
