@@ -16,7 +16,10 @@ folder = pathlib.Path(__file__).parent
 with (folder / "journal.calls").open("a") as calls:
     calls.write(" ".join(sys.argv[1:]) + "\\n")
 after = [it.split("=", 1)[1] for it in sys.argv if it.startswith("--after-cursor=")]
-lines = (folder / "journal").read_text().splitlines()
+def read():
+    # The last line may not be there in whole yet.
+    return (folder / "journal").read_text().rpartition("\\n")[0].splitlines()
+lines = read()
 seen = len(lines)
 cursors = [json.loads(line)["__CURSOR"] for line in lines]
 if after:
@@ -28,7 +31,7 @@ for line in lines:
 if "--follow" in sys.argv:
     while True:
         time.sleep(0.02)
-        now = (folder / "journal").read_text().splitlines()
+        now = read()
         for line in now[seen:]:
             print(line, flush=True)
         seen = len(now)

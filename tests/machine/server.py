@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from tests.cloud.moto_server import MotoServer
+from tests.filter_patterns import Datum, MetricFilter
 from tests.host.chroma_servers import CURRENT, RECORDS, python_with_chroma
 from tests.host.programs import wait_until
 
@@ -69,6 +70,46 @@ class Server:
         """What the proxy answers to a request."""
         answer = httpx.get(f"{self.machine.url}/api/v2{path}", headers=headers, timeout=120)
         return answer.status_code
+
+    def log_lines(self) -> list[str]:
+        """What this machine's agent has sent to the log group so far."""
+        logs = self.rig.aws.client("logs")
+        stream = {
+            "logGroupName": self.settings["LOG_GROUP"],
+            "logStreamNames": [self.machine.instance_id],
+        }
+        try:
+            pages = list(logs.get_paginator("filter_log_events").paginate(**stream))
+        except logs.exceptions.ResourceNotFoundException:
+            return []  # no agent yet
+        return [event["message"] for page in pages for event in page["events"]]
+
+    def data(self) -> list[Datum]:
+        """What the deployed metric filters make of these lines."""
+        template = json.loads(self.account.template_body(self.stack_name))
+        filters = [
+            MetricFilter(resource["Properties"])
+            for resource in template["Resources"].values()
+            if resource["Type"] == "AWS::Logs::MetricFilter"
+        ]
+        found = [it.datum(line) for line in self.log_lines() for it in filters]
+        return [datum for datum in found if datum is not None]
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """How `chroma-status` ends, and what it says; with time for an emulated processor."""
+        done = self.machine.run("STATUS_DEADLINE=300 chroma-status --json")
+        return done.returncode, json.loads(done.stdout)
+
+    def size_group(self, size: int) -> None:
+        """What the schedule does: the group at zero instances, or back at one."""
+        name = self.account.physical_id(self.stack_name, "AWS::AutoScaling::AutoScalingGroup")
+        sizes = ("MinSize", "MaxSize", "DesiredCapacity")
+        self.account.client("autoscaling").update_auto_scaling_group(
+            AutoScalingGroupName=name, **dict.fromkeys(sizes, size)
+        )
+        self._first_instance = (
+            self.account.group_instance(self.stack_name)["InstanceId"] if size else None
+        )
 
     def published_authority(self) -> str:
         """What clients find in the parameter of the server's own authority."""

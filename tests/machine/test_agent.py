@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cloud.moto_server import MotoServer
-from tests.host.programs import wait_until
+from tests.host.programs import HOST, wait_until
 
 from .rig.aws import Aws
 from .rig.imds import REPOSITORY, InstanceMetadata
@@ -178,3 +178,8 @@ def test_lines_arrive_once_over_a_rotation_and_a_restart_of_the_agent(
         (metric["MetricName"], tuple(sorted(its["Name"] for its in metric["Dimensions"])))
         for metric in found
     } == {("mem_used_percent", ("Server",)), ("disk_used_percent", ("fstype", "path"))}
+
+
+def test_the_project_configures_it_with_what_it_takes(tmp_path: Path) -> None:
+    config = json.loads((HOST / "cloudwatch-agent.json").read_text())
+    assert refused(config, tmp_path) == ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 import os
 import random
 import time
@@ -28,12 +29,31 @@ from .server import PATIENCE, TENANT, Server
 
 CUTS = int(os.environ.get("CUTS", "1"))
 SYNC_THRESHOLD = int(os.environ.get("SYNC_THRESHOLD", "1000"))
+SETTINGS = {
+    "instanceType": "t3.small",
+    "stackName": "Life",
+    "volumeSize": "2",
+    "maxVolumeSize": "3",
+}
 CHROMA_PROCESS = "docker inspect --format '{{.State.Pid}}' chroma"
 
 
-def set_for_health_check(server: Server, variable: str) -> None:
-    """Other limits of the health check, by its unit's environment."""
-    folder = "/run/systemd/system/chroma-health-check.service.d"
+def give_time_for_the_status(server: Server) -> None:
+    """What takes a second on an instance takes most of a minute on an emulated one."""
+    service, timer = (f"/run/systemd/system/chroma-status.{it}.d" for it in ("service", "timer"))
+    service_text = r"[Service]\nTimeoutStartSec=900\nEnvironment=STATUS_DEADLINE=300\n"
+    timer_text = r"[Timer]\nOnCalendar=\nOnCalendar=*:0/5\n"
+    server.machine.run(
+        f"mkdir -p {service} {timer} && printf '{service_text}' >{service}/test.conf"
+        f" && printf '{timer_text}' >{timer}/test.conf && systemctl daemon-reload"
+        " && systemctl restart chroma-status.timer && systemctl reset-failed"
+        " && systemctl start --no-block chroma-status.service"
+    )
+
+
+def set_for(server: Server, unit: str, variable: str) -> None:
+    """Other limits of a program, by its unit's environment; until the next restart."""
+    folder = f"/run/systemd/system/{unit}.service.d"
     server.machine.run(
         f"mkdir -p {folder} && printf '[Service]\\nEnvironment={variable}\\n' >{folder}/test.conf"
         " && systemctl daemon-reload"
@@ -56,10 +76,11 @@ def wait_for_the_kept_image(rig: Rig, server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def server(rig: Rig, account: MotoServer, cdk: Cdk) -> Iterator[Server]:
-    outputs = cdk.deploy({"instanceType": "t3.small", "stackName": "Life"})
+    outputs = cdk.deploy(SETTINGS)
     server = Server(rig, account, "Life", sync_threshold=SYNC_THRESHOLD)
     assert outputs["VolumeId"] == server.settings["VOLUME"]
     server.boot().wait_for_signal()
+    give_time_for_the_status(server)
     yield server
     server.machine.terminate()
 
@@ -125,6 +146,53 @@ def test_the_keys_are_for_root_and_the_proxy_alone(server: Server) -> None:
 
 def test_a_real_client_adds_and_queries(server: Server) -> None:
     server.use_with_token(batches=4)
+
+
+def test_the_log_arrives_in_cloudwatch_where_the_filters_find_what_they_count(
+    rig: Rig, server: Server
+) -> None:
+    expected = {
+        *("Requests", "Refusals", "Latency", "Heartbeat", "MemoryUtilization"),
+        *("BackupAge", "CertificateDays"),
+    }
+    waited = wait_until(
+        lambda: expected <= {datum.name for datum in server.data()}, "all arrive", PATIENCE, every=5
+    )
+    print(f"the log arrived after {waited:.0f} s")
+    data = server.data()
+    assert {dict(datum.dimensions)["Server"] for datum in data} == {server.settings["SERVER"]}
+    assert not {"BootFailures", "IndexRepairs"} & {datum.name for datum in data}
+    refused = [datum.dimensions for datum in data if datum.name == "Refusals"]
+    assert {dict(dimensions)["Status"] for dimensions in refused} == {"401"}
+
+    lines = server.log_lines()
+    assert not [line for line in lines if server.credential in line]
+    entries = [json.loads(line) for line in lines]
+    assert {entry["instance"] for entry in entries} == {server.machine.instance_id}
+    assert all(next(iter(entry)) == "time" and entry["unit"] for entry in entries)
+    assert {"boot_done", "status"} <= {entry.get("event") for entry in entries}
+    assert {"boot", "chroma", "chroma-proxy"} <= {entry["unit"] for entry in entries}
+    routes = {entry.get("route") for entry in entries}
+    collection = "/api/v2/tenants/{tenant}/databases/{database}/collections/{collection}"
+    assert {f"{collection}/add", f"{collection}/query"} <= routes
+
+    def measured() -> set[str]:
+        cloudwatch = rig.aws.client("cloudwatch")
+        named = [{"Name": "Server", "Value": server.settings["SERVER"]}]
+        found = cloudwatch.list_metrics(Namespace="Chroma", Dimensions=named)["Metrics"]
+        return {metric["MetricName"] for metric in found}
+
+    agents = {"mem_used_percent", "swap_used_percent", "disk_used_percent"}
+    wait_until(lambda: agents <= measured(), "the agent measures", PATIENCE, every=5)
+
+
+def test_a_healthy_server_says_so(server: Server) -> None:
+    code, state = server.health()
+    print(state)
+    assert (code, state["problems"]) == (0, [])
+    assert (state["answers"], state["version"]) == (1, "1.5.9")
+    assert (state["collections"], state["records"]) == (1, len(server.acknowledged) * 25)
+    assert f"{state['records']} records" in server.machine.run("chroma-status").stdout
 
 
 def test_the_data_is_on_the_volume_and_nothing_else_can_be_written(server: Server) -> None:
@@ -234,12 +302,23 @@ def test_an_index_that_was_not_written_to_its_end_is_repaired_before_chroma_star
     server.use_with_token(batches=SYNC_THRESHOLD // 25)
     pickle = "/var/lib/chroma/data/*-*/index_metadata.pickle"
     damage = f"systemctl stop chroma.service && truncate --size=-1 {pickle}"
-    assert server.machine.run(f"{damage} && systemctl start chroma.service").returncode == 0
+    assert server.machine.run(f"chroma-maintenance on && {damage}").returncode == 0
+    code, state = server.health()
+    assert code == 2
+    assert [it for it in state["problems"] if "damaged" in it], state
+    start = "chroma-maintenance off && systemctl start chroma.service"
+    assert server.machine.run(start).returncode == 0
     server.wait_for_answer()
     said = server.machine.run("journalctl --unit chroma --grep 'ends early' --output cat").stdout
     print(said)
     assert "put back from its checkpoint" in said or "makes it again from its log" in said
     server.use_with_token()
+    wait_until(
+        lambda: "IndexRepairs" in {datum.name for datum in server.data()},
+        "the repair is counted",
+        PATIENCE,
+        every=5,
+    )
 
 
 def test_chromas_log_is_trimmed_behind_a_checkpoint(server: Server) -> None:
@@ -253,20 +332,44 @@ def test_chromas_log_is_trimmed_behind_a_checkpoint(server: Server) -> None:
     server.use_with_token()
 
 
-def test_a_restart_while_it_writes_costs_no_acknowledged_record_and_takes_up_a_larger_volume(
-    rig: Rig, server: Server
-) -> None:
+def test_a_restart_while_it_writes_costs_no_acknowledged_record(rig: Rig, server: Server) -> None:
     wait_for_the_kept_image(rig, server)
     with server.writing(seconds=5):
         server.machine.shut_down()
-    server.volume.grow(3)
-    server.machine.start()
+    server.machine.start(growing_disks=True)
     waited = server.wait_for_answer()
     print(f"start to answer: {waited:.0f} s")
-    size = server.machine.run("df --output=size --block-size=1G /var/lib/chroma | tail -n 1")
-    assert size.stdout.strip() == "3"
     server.use_with_token()
     assert server.status() == 401
+
+
+def test_the_volume_grows_by_itself_while_clients_write(rig: Rig, server: Server) -> None:
+    run = server.machine.run
+    size = "df --output=size --block-size=1G /var/lib/chroma | tail -n 1"
+    assert run(size).stdout.strip() == "2"
+    before = run(CHROMA_PROCESS).stdout
+    set_for(server, "chroma-grow", "GROWTH_AFTER=1")
+    # Less than a tenth is free, and more than the twentieth below which writes are refused.
+    free = "df --output=avail --block-size=1 /var/lib/chroma | tail -n 1"
+    run(f"fallocate --length $(($({free}) - (150 << 20))) /var/lib/chroma/tmp/filler")
+    # As its timer does once a minute.
+    grow = f"systemctl start chroma-grow.service; {size}"
+    with server.writing(seconds=5):
+        waited = wait_until(lambda: run(grow).stdout.strip() == "3", "it grows", PATIENCE, every=2)
+    print(f"grown after {waited:.0f} s")
+    assert run(CHROMA_PROCESS).stdout == before, "nothing was restarted"
+    assert run("rm /var/lib/chroma/tmp/filler").returncode == 0
+    server.use_with_token()
+    [volume] = rig.aws.client("ec2").describe_volumes(VolumeIds=[server.settings["VOLUME"]])[
+        "Volumes"
+    ]
+    assert volume["Size"] == 3
+    wait_until(
+        lambda: [line for line in server.log_lines() if '"volume_grown"' in line],
+        "it is said",
+        PATIENCE,
+        every=2,
+    )
 
 
 def test_chroma_does_not_start_on_an_unmounted_volume(server: Server) -> None:
@@ -304,6 +407,9 @@ def test_an_almost_full_disk_refuses_writes_and_serves_the_rest_until_there_is_r
     add = f"{server.machine.url}/api/v2{TENANT}/databases/default_database/collections/any/add"
     refused = httpx.post(add, headers=token, json={}, timeout=120)
     assert (refused.status_code, "almost full" in refused.text) == (507, True)
+    code, state = server.health()
+    assert code == 1
+    assert "writes are refused: the data volume is almost full" in state["problems"]
     run("systemctl restart chroma.service")
     server.wait_for_answer()
     assert server.status(token) == 200
@@ -353,18 +459,25 @@ def test_writes_are_refused_before_the_memory_is_full_and_queries_go_on(server: 
     server.use_with_token(batches=2)
 
 
-def test_another_instance_takes_over_what_a_snapshot_has_while_the_registry_is_unavailable(
-    rig: Rig, server: Server, authority: str
+def test_after_a_stop_another_instance_takes_over_what_a_snapshot_has_without_the_registry(
+    rig: Rig, server: Server, cdk: Cdk, authority: str
 ) -> None:
     """A new root disk, and the data disk as it was at one moment while the previous instance wrote.
 
-    That one stands still from then on, and has the volume for a while.
+    That one stands still from then on, and has the volume for a while. The group is at zero meanwhile, as
+    a schedule leaves it for the night, and the stack is deployed then.
     """
     previous = server.machine
     wait_for_the_kept_image(rig, server)
     previous.run("sync")
     with server.writing(random.uniform(3, 8)):
         snapshot = previous.snapshot(server.volume)
+    before = server.settings
+    server.size_group(0)
+    cdk.deploy(SETTINGS)
+    server.size_group(1)
+    server.take_user_data()
+    assert server.settings == before, "volume and address stay"
     previous.terminate(hold=150)
     snapshot.replace(server.volume.file)
     rig.registry.reachable = False
@@ -389,7 +502,17 @@ def test_in_maintenance_chroma_stays_stopped_and_clients_are_told_to_come_back(
     server: Server,
 ) -> None:
     run = server.machine.run
-    assert "maintenance until" in run("chroma-maintenance on 5").stdout
+    assert "maintenance until" in run("chroma-maintenance on 30").stdout
+    code, state = server.health()
+    assert code == 1
+    assert [it for it in state["problems"] if it.startswith("maintenance until")], state
+    processes = "docker top chroma -eo pid | tail -n +2"
+    is_busy = "touch /run/chroma-answered; . /opt/chroma/health-check; is_busy"
+    run("docker exec --detach chroma timeout 120 sh -c 'while :; do :; done'")
+    assert run(is_busy).returncode == 0, "it computes"
+    run(f"kill -STOP $({processes})")
+    assert run(is_busy).returncode != 0, "it is stopped"
+    run(f"kill -CONT $({processes})")
     run("systemctl stop chroma.service")
     run("for n in 1 2 3 4 5 6; do HEALTH_CHECK_REPLACE=5 /opt/chroma/health-check; done")
     assert run("systemctl is-active chroma.service").stdout.strip() == "inactive"
@@ -438,7 +561,7 @@ def test_a_server_that_hangs_is_started_again(server: Server) -> None:
 
 
 def test_an_instance_on_which_nothing_helps_asks_to_be_replaced(rig: Rig, server: Server) -> None:
-    set_for_health_check(server, "HEALTH_CHECK_REPLACE=1")
+    set_for(server, "chroma-health-check", "HEALTH_CHECK_REPLACE=1")
     server.machine.run("systemctl stop chroma.service")
     key = server.machine.access_key
     wait_until(lambda: rig.aws.calls_of("SetInstanceHealth", key), "it asks", PATIENCE)

@@ -80,6 +80,14 @@ def test_after_a_failed_update_the_program_before_it_is_found_and_runs(
     reported = [("FAILURE", "a broken release"), ("FAILURE", broken.instance_id)]
     wait_until(lambda: signals(rig, broken) == reported, "both signals", PATIENCE, every=0.5)
     assert rig.aws.calls_of("AssociateAddress", broken.access_key) == []
+    # Counted by the alarm for it, although CloudFormation may end the instance now.
+    wait_until(
+        lambda: "BootFailures" in {datum.name for datum in server.data()},
+        "its log arrives",
+        PATIENCE,
+        every=2,
+    )
+    assert [line for line in server.log_lines() if "a broken release" in line]
     broken.terminate()
     machine = server.boot()
     assert machine.wait_for_signal().status == "SUCCESS", machine.console[-6000:]
