@@ -128,7 +128,11 @@ class Aws:
         self._server.close()
 
     def _release(self, instance_id: str) -> None:
-        self.client("ec2").terminate_instances(InstanceIds=[instance_id])  # detaches them, too
+        ec2 = self.client("ec2")
+        [found] = ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
+        # A group that was set to zero has done it.
+        if found["Instances"][0]["State"]["Name"] != "terminated":
+            ec2.terminate_instances(InstanceIds=[instance_id])  # detaches them, too
         self._holders = {
             it: holder for it, holder in self._holders.items() if holder != instance_id
         }
