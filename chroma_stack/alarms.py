@@ -134,7 +134,8 @@ class ChromaAlarms(Construct):
         self._add(
             "IndexRepaired",
             "An index was repaired",
-            "Chroma ended while it wrote an index, which was repaired before it started.",
+            "Chroma ended while it wrote an index, which was repaired before it started, or could not "
+            "be.",
             server.metric_index_repairs(period=hour),
             threshold=0,
             comparison=over,

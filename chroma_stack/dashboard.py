@@ -110,17 +110,12 @@ class ChromaDashboard(cloudwatch.Dashboard):
         dashboard_name: str | None = None,
     ) -> None:
         """
-        :param servers: the servers, each with ``monitoring``, of one stack with the dashboard.
+        :param servers: the servers, each with ``monitoring``, of this stack or others of its region.
         :param dashboard_name: the name in CloudWatch. Default: one that CloudFormation makes.
-        :raises SettingError: when there is no server, or one of another stack or without
-            ``monitoring``.
+        :raises SettingError: when there is no server, or one without ``monitoring``.
         """
         if not servers:
             raise SettingError("servers", "[]", "at least one server")
-        for server in servers:
-            if cdk.Stack.of(server).node.addr != cdk.Stack.of(scope).node.addr:
-                # CloudFormation puts the name of the dashboard's own stack into their metrics.
-                raise SettingError("servers", server.node.path, "servers of the dashboard's stack")
         super().__init__(
             scope,
             construct_id,

@@ -203,6 +203,7 @@ class InstanceRole(iam.Role):
         if len(unique_id) > _LONGEST_ID:
             unique_id = scope.node.addr
         self._server_name = cdk.Fn.sub(f"${{AWS::StackName}}/{unique_id}")
+        self._id_in_stack = unique_id
         self._policy = iam.Policy(self, "ServerPolicy", roles=[self])
         self._for_own = iam.PolicyStatement(conditions={"StringEquals": self.is_own})
         self._policy.add_statements(self._for_own)
@@ -216,8 +217,9 @@ class InstanceRole(iam.Role):
     @property
     def server_name(self) -> str:
         """The server's name among all servers of the account and region: of its stack and within
-        it. The value of the tag, and of the dimension of its metrics."""
-        return self._server_name
+        it. The value of the tag, and of the dimension of its metrics, which are used in other
+        stacks too: there it is a reference to this stack's name."""
+        return cdk.Fn.join("", [cdk.ScopedAws(self).stack_name, "/", self._id_in_stack])
 
     @property
     def is_own(self) -> dict[str, str]:

@@ -131,7 +131,11 @@ METRICS: Mapping[str, Metric] = {
             "$.certificate_days",
             cloudwatch.Unit.NONE,
         ),
-        Metric("IndexRepairs", "Sum", '$.event = "index_repaired"'),
+        Metric(
+            "IndexRepairs",
+            "Sum",
+            '($.event = "index_repaired" || $.event = "index_not_repaired")',
+        ),
         Metric("BootFailures", "Sum", '$.event = "boot_failed"'),
         Metric("mem_used_percent", "Maximum", unit=cloudwatch.Unit.PERCENT),
         Metric("swap_used_percent", "Maximum", unit=cloudwatch.Unit.PERCENT),

@@ -536,8 +536,8 @@ class ChromaServer(IChromaServer):
         return self.metric("swap_used_percent", **props)
 
     def metric_index_repairs(self, **props: Any) -> cloudwatch.Metric:
-        """How many indexes of collections were repaired before a start of Chroma; a count, summed
-        over 5 minutes. No value means none.
+        """How many damaged indexes of collections were found before a start of Chroma, and
+        repaired, or could not be; a count, summed over 5 minutes. No value means none.
 
         :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
         :raises SettingError: when the server has no ``monitoring``.

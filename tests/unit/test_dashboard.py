@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -185,12 +186,13 @@ def test_a_server_without_monitoring_is_refused() -> None:
         ChromaDashboard(stack, "Dashboard", servers=[server])
 
 
-def test_a_server_of_another_stack_is_refused() -> None:
-    """Its metrics carry the name of its stack, which in another template would be that one's."""
+def test_it_shows_servers_of_another_stack_too() -> None:
     app = cdk.App()
-    [server] = servers_in(cdk.Stack(app, "Theirs"))
-    with pytest.raises(SettingError, match="Theirs/Team0"):
-        ChromaDashboard(cdk.Stack(app, "Other"), "Dashboard", servers=[server])
+    theirs, other = cdk.Stack(app, "Theirs"), cdk.Stack(app, "Other")
+    ChromaDashboard(other, "Dashboard", servers=servers_in(theirs))
+    body = json.dumps(properties(Template.from_stack(other), "AWS::CloudWatch::Dashboard"))
+    assert '"AWS::StackName"' not in body
+    assert "Theirs:ExportsOutputRefAWSStackName" in body
 
 
 def test_a_stack_has_a_dashboard_only_when_it_is_asked_for() -> None:

@@ -109,7 +109,11 @@ def test_the_status_of_each_minute_is_read_as_far_as_it_goes() -> None:
     assert values(line("chroma-status", event="status", answers=0)) == {"Heartbeat": 0}
 
 
-COUNTED = {"index_repaired": "IndexRepairs", "boot_failed": "BootFailures"}
+COUNTED = {
+    "index_repaired": "IndexRepairs",
+    "index_not_repaired": "IndexRepairs",
+    "boot_failed": "BootFailures",
+}
 
 
 def test_of_the_documented_events_those_that_should_not_happen_are_counted() -> None:

@@ -13,10 +13,15 @@ from tests.unit.construct import server_in
 from tests.unit.synthesis import properties
 
 
+def monitored(_: cdk.Stack) -> dict[str, Any]:
+    """A server whose own metrics there are."""
+    return {"monitoring": ChromaMonitoring()}
+
+
 def alarm(name: str, **props: Any) -> dict[str, Any]:
     """What an alarm on the metric says."""
     stack = cdk.Stack(cdk.App(), "Theirs", env=cdk.Environment(region="eu-central-1"))
-    server = server_in(stack, lambda _: {"monitoring": ChromaMonitoring()})
+    server = server_in(stack, monitored)
     metric = getattr(server, f"metric_{name}")(**props)
     metric.create_alarm(stack, "Alarm", threshold=1, evaluation_periods=1)
     return properties(Template.from_stack(stack), "AWS::CloudWatch::Alarm")
@@ -94,7 +99,24 @@ def test_the_servers_own_metrics_are_told_apart_by_its_name(
     assert (made["Statistic"], made["Period"]) == (statistic, 300)
 
 
-SERVER = {"Name": "Server", "Value": {"Fn::Sub": "${AWS::StackName}/TheirsChromaF5E2274B"}}
+SERVER = {
+    "Name": "Server",
+    "Value": {"Fn::Join": ["", [{"Ref": "AWS::StackName"}, "/TheirsChromaF5E2274B"]]},
+}
+
+
+def test_in_another_stack_a_metric_is_still_of_its_server() -> None:
+    """The name of a stack that a template refers to is its own, wherever the server is."""
+    app = cdk.App()
+    theirs, other = cdk.Stack(app, "Theirs"), cdk.Stack(app, "Other")
+    metric = server_in(theirs, monitored).metric_requests()
+    metric.create_alarm(other, "Alarm", threshold=1, evaluation_periods=1)
+    [dimension] = properties(Template.from_stack(other), "AWS::CloudWatch::Alarm")["Dimensions"]
+    name, in_stack = dimension["Value"]["Fn::Join"][1]
+    assert in_stack == "/TheirsChromaF5E2274B"
+    Template.from_stack(theirs).has_output(
+        "*", {"Value": {"Ref": "AWS::StackName"}, "Export": {"Name": name["Fn::ImportValue"]}}
+    )
 
 
 def test_the_disk_is_that_of_the_data_volume() -> None:

@@ -154,7 +154,12 @@ def test_a_line_of_the_status_makes_a_metric_of_each_value_that_it_has() -> None
 
 
 @pytest.mark.parametrize(
-    ("event", "name"), [("boot_failed", "BootFailures"), ("index_repaired", "IndexRepairs")]
+    ("event", "name"),
+    [
+        ("boot_failed", "BootFailures"),
+        ("index_repaired", "IndexRepairs"),
+        ("index_not_repaired", "IndexRepairs"),
+    ],
 )
 def test_an_event_that_an_alarm_is_about_is_counted(event: str, name: str) -> None:
     assert data(LINE + f'"unit": "boot", "event": "{event}", "message": "…"}}').keys() == {name}
