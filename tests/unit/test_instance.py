@@ -128,18 +128,29 @@ def test_the_instance_may_do_nothing_else_but_what_its_boot_and_its_health_check
     }
     assert actions == {
         "cloudformation:SignalResource",
+        "cloudwatch:PutMetricData",
         "ec2:AttachVolume",
         "ec2:AssociateAddress",
         "ec2:CreateTags",
+        "ec2:DescribeSnapshots",
         "ec2:DescribeTags",
+        "logs:CreateLogStream",
+        "logs:DescribeLogStreams",
+        "logs:PutLogEvents",
         "autoscaling:SetInstanceHealth",
         "secretsmanager:GetSecretValue",
         "secretsmanager:DescribeSecret",
         "ssm:GetParameters",
         "ssm:PutParameter",
     }
-    everywhere = [it["Action"] for it in statements(template()) if it["Resource"] == "*"]
-    assert everywhere == ["ec2:DescribeTags"]
+    everywhere = {
+        it["Action"]: it.get("Condition") for it in statements(template()) if it["Resource"] == "*"
+    }
+    assert everywhere == {
+        "ec2:DescribeTags": None,
+        "ec2:DescribeSnapshots": None,
+        "cloudwatch:PutMetricData": {"StringEquals": {"cloudwatch:namespace": "Chroma"}},
+    }
     roles = template().find_resources("AWS::IAM::Role")
     managed = roles["ChromaRole227B64D5"]["Properties"]["ManagedPolicyArns"]
     # Unlike AmazonSSMManagedInstanceCore it lets nobody read parameters: the role reads its own.
