@@ -282,21 +282,35 @@ def test_a_boot_that_is_done_is_an_event(boot: Boot) -> None:
 def test_a_boot_that_failed_is_an_event_with_the_reason_before_the_stack_is_told(
     boot: Boot,
 ) -> None:
+    boot.settings["LOG_GROUP"] = "Chroma-Logs"
     boot.fails("attach-volume", 'An "error" occurred\n(UnauthorizedOperation)')
     said = boot.run('sleep() { echo "sleep $1" >>"$CALLS"; SECONDS=$((SECONDS + $1)); }\nmain')
     message = event(said, "boot_failed")
     assert message.startswith(f"{VOLUME} not attached. ")
     assert message.endswith('The last error was: An "error" occurred (UnauthorizedOperation)')
-    order = [it.split()[0] for it in boot.called("chroma-agent.service|sleep 15|signal-resource")]
+    order = [
+        it.split()[0] for it in boot.called("start chroma-agent.service|sleep 15|signal-resource")
+    ]
     assert order == ["systemctl", "sleep", "aws", "aws"]
 
 
 def test_where_there_is_no_agent_a_failed_boot_does_not_wait_for_it(boot: Boot) -> None:
     boot.fails("attach-volume", "An error occurred (UnauthorizedOperation)")
+    boot.settings["LOG_GROUP"] = "Chroma-Logs"
     boot.fails("systemctl-start", "Unit chroma-agent.service not found.")
     boot.run('sleep() { echo "sleep $1" >>"$CALLS"; SECONDS=$((SECONDS + $1)); }\nmain')
     assert not boot.called("sleep 15")
     assert boot.failure == f"{VOLUME} not attached"
+
+
+def test_without_monitoring_a_failed_boot_starts_no_agent(boot: Boot) -> None:
+    """The units are there from the start of the services on."""
+    boot.replaces("self-test", "#!/bin/bash\necho 'self-test: everybody gets in' >&2; exit 1\n")
+    boot.run(
+        'sleep() { echo "sleep $1" >>"$CALLS"; SECONDS=$((SECONDS + $1)); }\nanswers() { :; }\nmain'
+    )
+    assert len(boot.signals) == 2
+    assert not boot.called("chroma-agent|sleep 15")
 
 
 MONITORING = "chroma-(logs|agent|status)"
@@ -308,11 +322,21 @@ def test_monitoring_is_started_beside_the_boot_before_the_volume_is_attached(
     boot = Boot(tmp_path, LOG_GROUP="Chroma-Logs")
     boot.run()
     assert boot.signals == [f"SUCCESS {INSTANCE}"]
-    calls = boot.called(f"^systemctl enable.*{MONITORING}|attach-volume|^dnf")
-    assert [it.split()[0] for it in calls] == ["dnf", "systemctl", "aws", "systemctl"]
+    calls = boot.called(f"^systemctl enable.*{MONITORING}|attach-volume|^dnf|associate-address")
+    assert [it.split()[0] for it in calls] == ["dnf", "systemctl", "aws", "aws", "systemctl"]
     assert "--no-block" in calls[1]
     assert calls[1].endswith("chroma-logs.service chroma-agent.service")
-    assert "chroma-status.timer" in calls[3]
+    assert "chroma-status.timer" in calls[4]
+
+
+def test_an_instance_without_its_address_does_not_say_that_the_server_answers(
+    tmp_path: Path,
+) -> None:
+    boot = Boot(tmp_path, LOG_GROUP="Chroma-Logs")
+    boot.fails("associate-address", "An error occurred (UnauthorizedOperation)")
+    boot.run()
+    assert boot.signals[0] == f"FAILURE address {ADDRESS} not taken"
+    assert not boot.called("chroma-status.timer")
 
 
 def test_without_a_log_group_there_is_no_monitoring(boot: Boot) -> None:

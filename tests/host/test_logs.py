@@ -73,7 +73,9 @@ class Logs:
         """The file's lines, once there are so many, and no more of them."""
 
         def read() -> list[str]:
-            return self.file.read_text().splitlines() if self.file.exists() else []
+            # The last line may not be there in whole yet.
+            text = self.file.read_text() if self.file.exists() else ""
+            return text.rpartition("\n")[0].splitlines()
 
         wait_until(lambda: len(read()) >= count, f"{count} lines")
         lines = [json.loads(line) for line in read()]
@@ -163,6 +165,43 @@ def test_any_other_json_is_a_message(logs: Logs, message: str) -> None:
     }
 
 
+DEEP = '{"a":' * 100_000
+
+
+@pytest.mark.parametrize(
+    ("unit", "identifier"),
+    [("chroma", "docker"), ("chroma-proxy", "haproxy"), ("chroma-status", "status")],
+)
+def test_json_that_is_too_deep_to_be_read_is_a_message(
+    logs: Logs, unit: str, identifier: str
+) -> None:
+    assert logs.line(unit, DEEP, identifier)["message"].startswith(DEEP[:1000])
+
+
+def test_what_chroma_prints_is_shown_as_it_is(logs: Logs) -> None:
+    assert logs.line("chroma", '{"event": "status"}', "docker")["message"] == '{"event": "status"}'
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"__REALTIME_TIMESTAMP": "9" * 30}, {"PRIORITY": "?", "_PID": "1"}, {"MESSAGE": [999]}],
+    ids=["time", "priority", "message"],
+)
+def test_an_entry_that_cannot_be_used_is_passed_over_for_good(
+    logs: Logs, fields: dict[str, object]
+) -> None:
+    logs.journal.say("chroma-status", "1", **fields, UNIT="chroma-status.service")
+    logs.start()
+    wait_until(
+        lambda: (
+            (logs.folder / "cursor").exists() and "i=1;" in (logs.folder / "cursor").read_text()
+        ),
+        "the cursor is behind it",
+    )
+    logs.journal.say("chroma", "2")
+    assert [it["message"] for it in logs.lines(1)] == ["2"]
+
+
 def test_bytes_that_are_no_text_are_shown_as_far_as_they_can_be(logs: Logs) -> None:
     """The journal prints them as numbers."""
     assert logs.line("chroma", list(b"caf\xe9 \x1b[2mINFO"))["message"] == "caf\ufffd \x1b[2mINFO"
@@ -172,6 +211,24 @@ def test_a_long_line_is_cut_to_what_the_agent_sends_whole(logs: Logs) -> None:
     logs.line("chroma", "\x01" * 300_000)
     assert len(logs.file.read_bytes()) < 256 * 1024
     assert json.loads(logs.file.read_bytes())["message"].endswith(" (and 268000 more)")
+
+
+def test_a_long_event_is_one_and_its_texts_are_cut(logs: Logs) -> None:
+    line = logs.line("cloud-final", json.dumps({"event": "boot_failed", "message": "m" * 40_000}))
+    assert line["event"] == "boot_failed"
+    assert line["message"] == "m" * 32_000 + " (and 8000 more)"
+
+
+def test_the_shell_function_keeps_an_event_within_what_journald_takes_of_a_line() -> None:
+    said = subprocess.run(
+        ["bash", "-c", f'. {HOST}/common; event boot_failed "$1"', "bash", '"\\' * 50_000],
+        env={"PATH": os.environ["PATH"], "SETTINGS": os.devnull},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    assert json.loads(said)["message"] == '"\\' * 2_000
+    assert len(said) < 48 * 1024
 
 
 def test_what_systemd_says_of_each_run_of_a_timer_is_left_out_unless_it_failed(logs: Logs) -> None:
