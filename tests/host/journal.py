@@ -26,7 +26,7 @@ if after:
     if after[0] not in cursors:
         sys.exit(1)
     lines = lines[cursors.index(after[0]) + 1:]
-for line in lines:
+for line in reversed(lines) if "--reverse" in sys.argv else lines:
     print(line, flush=True)
 if "--follow" in sys.argv:
     while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -31,6 +32,16 @@ ActiveEnterTimestampMonotonic=1000000
 
 Id=chroma-checkpoint.service
 ActiveState={checkpoint}
+NRestarts=0
+ActiveEnterTimestampMonotonic=0
+
+Id=chroma-logs.service
+ActiveState={sending}
+NRestarts=0
+ActiveEnterTimestampMonotonic=0
+
+Id=amazon-cloudwatch-agent.service
+ActiveState={sending}
 NRestarts=0
 ActiveEnterTimestampMonotonic=0
 """
@@ -71,6 +82,7 @@ class Server:
             "VOLUME": VOLUME,
             "TLS": "optional",
             "BACKUP_HOURS": "24",
+            "LOG_GROUP": "Search-Logs",
             "CONTAINER_ADDRESS": "127.0.0.1",
         }
         self.environment = self.proxy.environment | {
@@ -80,6 +92,7 @@ class Server:
             "MOUNT": str(folder),
             "CHROMA_CGROUP": str(folder),
             "CHROMA_BACKUP": str(folder / "backup"),
+            "UPTIME_FILE": str(folder / "uptime"),
             "CALLS": str(self.calls),
             "ANSWERS": str(self.answers),
             **{
@@ -99,12 +112,24 @@ class Server:
 
     def reset(self) -> None:
         """Everything is as it should be."""
-        for name in ("maintenance", "disk_full", "no_checkpoint", "backup", "volume", "calls"):
+        for name in ("volume", "volume.new"):
+            if (self.folder / name).is_dir():
+                shutil.rmtree(self.folder / name)
+        for name in (
+            "maintenance",
+            "disk_full",
+            "volume.new",
+            "no_checkpoint",
+            "backup",
+            "volume",
+            "calls",
+        ):
             (self.folder / name).unlink(missing_ok=True)
         (self.folder / "tls" / "problem").unlink(missing_ok=True)
         for file in self.answers.iterdir():
             file.unlink()
         self.units("inactive")
+        self.up(seconds=86400)
         self.aws("2026-11-28T03:00:01.123000+00:00")
         self.environment.pop("STATUS_DEADLINE", None)
         (self.folder / "credential_made").write_text(f"{int(time.time()) - 9 * 86400}\n")
@@ -127,8 +152,12 @@ class Server:
         )
         return answer.raise_for_status().json()
 
-    def units(self, checkpoint: str) -> None:
-        (self.answers / "systemctl-show").write_text(ACTIVE.format(checkpoint=checkpoint))
+    def units(self, checkpoint: str, sending: str = "active") -> None:
+        text = ACTIVE.format(checkpoint=checkpoint, sending=sending)
+        (self.answers / "systemctl-show").write_text(text)
+
+    def up(self, seconds: int) -> None:
+        (self.folder / "uptime").write_text(f"{seconds}.00 1.00\n")
 
     def aws(self, text: str) -> None:
         (self.answers / "aws").write_text(f"{text}\n")
@@ -207,6 +236,67 @@ def test_the_line_for_the_log_has_what_the_metrics_are_made_of(server: Server) -
     assert line["certificate_days"] > 30
     assert 0 < line["disk_percent"] < 100
     assert {"server", "instance", "problems", "errors"}.isdisjoint(line)
+
+
+def test_the_line_for_the_log_counts_no_records_and_has_the_checkpoint(server: Server) -> None:
+    """A count of many takes longer than a minute leaves."""
+    subprocess.run([HOST / "indexes", "checkpoint", server.folder / "data"], check=True)
+    line = server.log()
+    assert {"records", "collections"}.isdisjoint(line)
+    assert time.time() - line["checkpoint"] < 3600
+
+
+def test_what_is_not_known_is_not_said_to_be_none(server: Server) -> None:
+    elsewhere = server.folder / "elsewhere"
+    server.program("aws", "#!/bin/sh\nexit 1\n")
+    try:
+        done = server.status(CHROMA_DATA=str(elsewhere))
+    finally:
+        server.program("aws", RECORDED)
+    rows = {line[:20].strip(): line[20:] for line in done.text.splitlines()}
+    assert rows["last checkpoint"] == "not known"
+    assert rows["data"] == "not known"
+    assert rows["last backup"] == "not known; one every 24 hours"
+    known = {"not known: checkpoint", "not known: records", "not known: backup"}
+    assert known <= set(done.attention)
+
+
+@pytest.mark.parametrize("state", ["activating", "inactive", "failed"])
+def test_a_log_that_is_not_sent_needs_attention(server: Server, state: str) -> None:
+    server.units("inactive", sending=state)
+    what = "has failed" if state == "failed" else "does not run"
+    units = ["chroma-logs.service", "amazon-cloudwatch-agent.service"]
+    assert server.status().attention == [f"{it} {what}" for it in units]
+    asked = server.calls.read_text().splitlines()
+    assert any("show" in it and "amazon-cloudwatch-agent.service" in it for it in asked)
+    if state != "failed":
+        server.up(seconds=300)
+        assert server.status().attention == [], "it may still be installed"
+
+
+def test_without_monitoring_no_agent_is_looked_for_and_aws_not_asked(server: Server) -> None:
+    server.settings["LOG_GROUP"] = ""
+    try:
+        server.reset()
+        server.units("inactive", sending="inactive")
+        done = server.status()
+    finally:
+        server.settings["LOG_GROUP"] = "Search-Logs"
+    assert done.attention == []
+    assert "not known without monitoring; one every 24 hours" in done.text
+    calls = server.calls.read_text()
+    assert "cloudwatch-agent" not in calls
+    assert "describe-snapshots" not in calls
+
+
+def test_a_long_state_is_still_one_line_of_the_journal(server: Server) -> None:
+    """journald cuts it at 48 KiB, and no filter would read the rest."""
+    too_large = " ".join(f"{it:036}" for it in range(5_000))
+    (server.folder / "too-large").write_text(too_large)
+    line = server.log(PROXY_TOO_LARGE=str(server.folder / "too-large"))
+    assert line["answers"] == 1
+    assert line["message"].startswith("not served, too large")
+    assert len(json.dumps(line)) < 48 * 1024
 
 
 def test_json_has_the_problems_too(server: Server) -> None:
@@ -344,6 +434,20 @@ def test_what_the_certificate_lacks_is_said(server: Server) -> None:
     assert server.status().attention == ["certificate: the authority does not answer"]
 
 
+def test_what_the_certificate_lacks_is_read_of_a_file_only_and_not_without_end(
+    server: Server,
+) -> None:
+    problem = server.folder / "tls" / "problem"
+    problem.write_text("x" * 1_000_000)
+    [said] = server.status().attention
+    assert len(said) < 2000
+    problem.unlink()
+    os.mkfifo(problem)
+    start = time.monotonic()
+    assert server.log()["message"] == "nothing needs attention"
+    assert time.monotonic() - start < 15
+
+
 def test_aws_is_asked_for_the_backup_once_an_hour(server: Server) -> None:
     for _ in range(3):
         server.log()
@@ -376,6 +480,31 @@ def test_while_there_is_no_backup_the_age_is_that_of_the_volume_in_this_server(
     assert "none yet; one every 24 hours" in server.status().text
 
 
+@pytest.mark.parametrize(
+    "kept", [f"{VOLUME} {10**400}", f"{VOLUME} inf", VOLUME, "x" * 1_000_000, "99999999999", ""]
+)
+def test_a_file_that_is_no_time_of_this_volume_is_replaced(server: Server, kept: str) -> None:
+    server.aws("")
+    (server.folder / "volume").write_text(kept)
+    assert server.log()["backup_hours"] == 0
+    assert (server.folder / "volume").read_text().startswith(f"{VOLUME} 1")
+
+
+@pytest.mark.parametrize("name", ["volume", "volume.new"])
+def test_no_folder_or_link_on_the_volume_leads_elsewhere(server: Server, name: str) -> None:
+    """It may come from anybody's snapshot."""
+    server.aws("")
+    elsewhere = server.folder / "elsewhere.txt"
+    elsewhere.write_text("untouched")
+    (server.folder / name / "folder").mkdir(parents=True)
+    assert server.log()["backup_hours"] == 0
+    (server.folder / "volume").unlink()
+    (server.folder / name).symlink_to(elsewhere)
+    assert server.log()["backup_hours"] == 0
+    assert (server.folder / "volume").read_text().startswith(f"{VOLUME} 1")
+    assert elsewhere.read_text() == "untouched"
+
+
 def test_while_aws_does_not_answer_the_age_is_kept_for_some_hours_and_then_not_known(
     server: Server,
 ) -> None:
@@ -388,6 +517,7 @@ def test_while_aws_does_not_answer_the_age_is_kept_for_some_hours_and_then_not_k
         file.write_text(json.dumps(kept))
         line = server.log()
         assert ("backup_hours" in line) == known
+        assert ("not known: backup" in line["message"]) != known
         if known:
             assert line["backup_hours"] == pytest.approx(hours + 1, abs=0.1)
     before = server.calls.read_text().count("aws ")
@@ -411,11 +541,32 @@ def test_the_last_errors_are_shown_and_they_alone(server: Server) -> None:
     server.journal.say("chroma", "ERROR chroma: disk I/O error")
     server.journal.say("chroma", "listening on 0.0.0.0:8000")
     server.journal.say("chroma-status", '{"event":"status","message":"Error"}')
-    lines = [it for it in server.status().text.splitlines() if it.startswith("last errors")]
-    assert [it.split("Z ", 1)[1] for it in lines] == [
+    assert last_errors(server) == [
+        "2 since 2026-11-29 03:00 UTC",
         "the secret cannot be read",
         "ERROR chroma: disk I/O error",
     ]
+
+
+def test_an_error_is_found_behind_hours_of_lines_that_are_none(server: Server) -> None:
+    """Also one with colors, or with bytes that are no text, which the journal has as numbers."""
+    server.journal.file.write_text("")
+    for it in ("1", "2", "3", "4"):
+        server.journal.say("chroma", list(f"\x1b[31mERROR\x1b[0m caf\xe9 {it}".encode("latin-1")))
+    for _ in range(2_000):
+        server.journal.say("chroma-health-check", "Finished Health check.")
+    count, *found = last_errors(server)
+    assert count.startswith("4 since ")
+    assert found == [f"ERROR  caf\ufffd {it}" for it in ("1", "2", "3", "4")]
+    server.journal.say("chroma", "ERROR 5")
+    server.journal.say("chroma", "ERROR 6")
+    assert last_errors(server)[1:] == [*found[1:], "ERROR 5", "ERROR 6"]
+
+
+def last_errors(server: Server) -> list[str]:
+    """In how far back, and the errors without their time."""
+    lines = [it for it in server.status().text.splitlines() if it.startswith("last errors")]
+    return [it[20:].split("Z ", 1)[-1] for it in lines]
 
 
 def test_the_records_of_an_old_release_are_counted_too(tmp_path: Path) -> None:
@@ -428,7 +579,7 @@ def test_the_records_of_an_old_release_are_counted_too(tmp_path: Path) -> None:
     finally:
         old.stop()
     said = subprocess.run(
-        [HOST / "status", "--survey"],
+        [HOST / "status", "--survey", "records"],
         env={"PATH": os.environ["PATH"], "MOUNT": str(tmp_path)},
         capture_output=True,
         text=True,
