@@ -38,7 +38,7 @@ class Agent:
         self.ctl.write_text(ctl)
         self.ctl.chmod(0o755)
 
-    def start(self) -> subprocess.CompletedProcess[str]:
+    def start(self, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [HOST / "agent"],
             env={
@@ -49,6 +49,7 @@ class Agent:
                 "AGENT_CTL": str(self.ctl),
                 "AGENT_DROP_IN": str(self.drop_in),
                 "CALLS": str(self.calls),
+                **variables,
             },
             capture_output=True,
             text=True,
@@ -63,11 +64,14 @@ def agent(tmp_path: Path) -> Agent:
 
 def test_the_agent_is_installed_limited_configured_and_started(agent: Agent) -> None:
     (agent.folder / "ctl").write_text(CTL)
-    agent.packages(f'install -D -m 755 "{agent.folder}/ctl" "{agent.ctl}"')
+    agent.packages(
+        f'case $* in *--cacheonly*) install -D -m 755 "{agent.folder}/ctl" "{agent.ctl}" ;; esac'
+    )
     done = agent.start()
     assert done.returncode == 0, done.stderr
-    dnf, ctl = agent.calls.read_text().splitlines()
-    assert dnf == "dnf install -y -q amazon-cloudwatch-agent"
+    download, install, ctl = agent.calls.read_text().splitlines()
+    assert download == "dnf install -y -q --downloadonly amazon-cloudwatch-agent"
+    assert install == "dnf install -y -q --cacheonly amazon-cloudwatch-agent"
     configuration = agent.folder / "cloudwatch-agent.json"
     assert ctl == f"ctl -a fetch-config -m ec2 -s -c file:{configuration}"
     found = json.loads((agent.folder / "calls.configuration").read_text())
@@ -88,6 +92,29 @@ def test_an_agent_that_no_repository_has_is_said(agent: Agent) -> None:
     assert done.returncode == 1
     assert "the CloudWatch agent is not installed" in done.stdout
     assert "Unable to find a match" in done.stderr
+
+
+def test_a_download_that_hangs_is_ended_and_an_installation_is_not(agent: Agent) -> None:
+    agent.packages("case $* in *--downloadonly*) exec sleep 50 ;; esac")
+    assert agent.start(DOWNLOAD_TIMEOUT="1").returncode == 1
+    (agent.folder / "ctl").write_text(CTL)
+    agent.packages(
+        "case $* in *--cacheonly*) sleep 3; "
+        f'install -D -m 755 "{agent.folder}/ctl" "{agent.ctl}" ;; esac'
+    )
+    assert agent.start(DOWNLOAD_TIMEOUT="1").returncode == 0
+
+
+def test_an_agent_that_cannot_be_installed_is_said(agent: Agent) -> None:
+    agent.packages("case $* in *--cacheonly*) echo 'Error: Transaction failed' >&2; exit 1 ;; esac")
+    done = agent.start()
+    assert done.returncode == 1
+    assert "the CloudWatch agent is not installed, see the lines above" in done.stdout
+
+
+@pytest.mark.parametrize("unit", ["chroma-agent", "chroma-status"])
+def test_when_memory_is_full_it_is_not_chroma_that_ends_for_it(unit: str) -> None:
+    assert "\nOOMScoreAdjust=1000\n" in (HOST / f"{unit}.service").read_text()
 
 
 def test_an_agent_that_refuses_its_configuration_is_said_with_the_reason(agent: Agent) -> None:

@@ -22,6 +22,7 @@ from tests.host.proxy import Proxy
 DNF = """\
 #!/bin/bash
 echo "dnf $*" >>"$CALLS"
+cat /proc/self/oom_score_adj >>"$ROOT/oom"
 [[ ! -e $ROOT/hangs ]] || sleep 60
 case $* in
     *--downloadonly*)
@@ -132,6 +133,16 @@ def test_packages_are_downloaded_before_any_is_replaced(instance: Instance) -> N
     first, second = instance.called("dnf")
     assert "--downloadonly" in first
     assert "--cacheonly" in second
+
+
+def test_when_memory_is_full_a_download_ends_rather_than_chroma_and_no_installation(
+    instance: Instance,
+) -> None:
+    instance.updates(OPENSSL)
+    instance.run()
+    download, installation = (instance.root / "oom").read_text().split()
+    assert download == "1000"
+    assert installation == Path("/proc/self/oom_score_adj").read_text().strip()
 
 
 def test_without_updates_there_is_no_event_and_nothing_restarts(instance: Instance) -> None:
