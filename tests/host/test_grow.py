@@ -342,7 +342,10 @@ def test_what_says_little_of_the_next_hours_is_not_used(
     assert disk.asked == 34
 
 
-@pytest.mark.parametrize("text", ["", "[", "[]", '{"volume": 1}', '{"used": [[1]]}', "null"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "[]", '{"volume": 1}', '{"used": [[1]]}', "null", "[" * 100_000, "\0" * 1_000_000],
+)
 def test_a_file_that_is_no_record_of_the_use_is_replaced(disk: Disk, text: str) -> None:
     file = disk.mount / "growth.json"
     file.write_text(text)
@@ -350,6 +353,52 @@ def test_a_file_that_is_no_record_of_the_use_is_replaced(disk: Disk, text: str) 
     kept = json.loads(file.read_text())
     assert kept["volume"] == VOLUME
     assert len(kept["used"]) == 1
+
+
+@pytest.mark.parametrize("used", ["-Infinity", "NaN", "1e400", "1" + "0" * 400, "-1e300"])
+def test_a_use_that_no_volume_can_have_had_is_not_used(disk: Disk, used: str) -> None:
+    disk.leave(8)
+    text = f'{{"volume": "{VOLUME}", "used": [[{time.time() - 3000}, {used}]]}}'
+    (disk.mount / "growth.json").write_text(text)
+    disk.has_been_low(301)
+    disk.run()
+    assert disk.asked == 34
+
+
+@pytest.mark.parametrize("name", ["growth.json", "growth.json.new", "growth.new"])
+def test_no_name_on_the_volume_leads_elsewhere_or_holds_it_up(disk: Disk, name: str) -> None:
+    """It may come from anybody's snapshot."""
+    elsewhere = disk.folder / "elsewhere"
+    elsewhere.write_text("untouched")
+    file = disk.mount / name
+    file.symlink_to(elsewhere)
+    assert disk.run() == ""
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    assert disk.run() == ""
+    file.unlink(missing_ok=True)
+    file.mkdir()
+    assert disk.run() == ""
+    assert elsewhere.read_text() == "untouched"
+
+
+def test_a_file_system_that_does_not_follow_is_said_at_the_next_call_only(disk: Disk) -> None:
+    """Chroma's start may enlarge it at the same moment."""
+    disk.run()
+    disk.becomes(30)
+    real = disk.folder / "bin" / "resize2fs"
+    kept = real.read_text() if real.exists() else ""
+    real.write_text("#!/bin/sh\necho 'resize2fs: Device or resource busy' >&2; exit 1\n")
+    real.chmod(0o755)
+    assert disk.run() == ""
+    told = said(disk.run())
+    assert told["event"] == "volume_not_grown"
+    assert told["message"].endswith("Device or resource busy")
+    real.unlink()
+    if kept:
+        real.write_text(kept)
+        real.chmod(0o755)
+    assert said(disk.run())["event"] == "volume_grown"
 
 
 def test_the_use_of_the_last_hour_is_kept_for_the_next_instance(disk: Disk) -> None:
