@@ -80,6 +80,8 @@ class ChromaAlarms(Construct):
             # A server that sends nothing does not answer either.
             missing=cloudwatch.TreatMissingData.BREACHING,
         )
+        # Before the first boot has ended, nothing answers.
+        self._alarms["NoHeartbeat"].node.add_dependency(server.auto_scaling_group)
         self._add(
             "MemoryHigh",
             "Memory is high",

@@ -33,7 +33,7 @@ class MaintenanceWindow(Construct):
     """Has Amazon EventBridge Scheduler start an instance refresh of the group, so that the
     instance is replaced by one with the current AMI and packages.
 
-    Not while the last boot failed: the instance says so in a tag of its group, and the
+    Not while the last boot failed: the instance records that in a tag of its group, and the
     schedule's role may refresh no group whose tag says ``failed``.
 
     https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-targets-universal.html

@@ -10,15 +10,18 @@ from chroma_stack.instance import SingletonGroup
 from chroma_stack.settings import Setting, flag
 
 
-def protect_group(group: SingletonGroup) -> None:
-    """Have Auto Scaling refuse to delete the group.
+def protect_group(group: SingletonGroup, protected: bool) -> None:
+    """Have Auto Scaling refuse to delete the group, or no longer refuse it: a property that goes
+    from a template may leave the group as it was.
 
     https://docs.aws.amazon.com/autoscaling/ec2/userguide/resource-deletion-protection.html
     """
     resource = group.node.default_child
     assert isinstance(resource, autoscaling.CfnAutoScalingGroup)
     # By an override: older releases of aws-cdk-lib do not know the property.
-    resource.add_property_override("DeletionProtection", "prevent-all-deletion")
+    resource.add_property_override(
+        "DeletionProtection", "prevent-all-deletion" if protected else "none"
+    )
 
 
 def keep_volume(volume: ec2.Volume) -> None:

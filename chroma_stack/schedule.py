@@ -81,6 +81,7 @@ class StopAndStart(Construct):
         super().__init__(scope, "Schedule")
         for name, when, capacity in (("Stop", stop, 0), ("Start", start, 1)):
             matching(f"{name.lower()}_schedule", _expression(when), _CRON, _CRON_ALLOWED)
+            # The largest size stays: a rolling update needs one above its MinInstancesInService.
             autoscaling.ScheduledAction(
                 self,
                 name,
@@ -88,7 +89,6 @@ class StopAndStart(Construct):
                 schedule=when,
                 time_zone=time_zone.timezone_name,
                 min_capacity=capacity,
-                max_capacity=capacity,
                 desired_capacity=capacity,
             )
 

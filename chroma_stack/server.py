@@ -185,7 +185,9 @@ class ChromaServerOptions(TypedDict, total=False):
     deletion_protection: bool
     """Whether Auto Scaling refuses to delete the group, and a deletion that comes about all the
     same leaves the data volume itself, unless there is a ``removal_policy``. In a
-    :class:`ChromaStack` the stack is protected too. Default: no."""
+    :class:`ChromaStack` the stack is protected too. Turn it on when the server has been
+    deployed: what is protected cannot be rolled back either. To turn it off, give ``False``.
+    Default: no."""
 
     maintenance_window: str
     """When the instance is replaced by a patched one, by UTC: ``sun:04:00`` for every Sunday,
@@ -747,8 +749,8 @@ class ChromaServer(IChromaServer):
 
     def _look_after(self, options: ChromaServerOptions) -> None:
         group = self.auto_scaling_group
-        if options.get("deletion_protection"):
-            protection.protect_group(group)
+        if "deletion_protection" in options:
+            protection.protect_group(group, options["deletion_protection"])
         if "maintenance_window" in options:
             maintenance.MaintenanceWindow(
                 self, window=options["maintenance_window"], group=group, role=self._role

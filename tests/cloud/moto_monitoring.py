@@ -597,7 +597,8 @@ class ScheduledAction(_Resource, CloudFormationModel):
         found = call("autoscaling", "describe_auto_scaling_groups", AutoScalingGroupNames=[group])
         if not found["AutoScalingGroups"]:
             raise refuse(name, f"there is no group {group}")
-        sizes = [int(properties[it]) for it in ("MinSize", "DesiredCapacity", "MaxSize")]
+        order = ("MinSize", "DesiredCapacity", "MaxSize")
+        sizes = [int(properties[it]) for it in order if it in properties]
         if sizes != sorted(sizes):
             raise refuse(name, f"not in order: {sizes}")
         recurrence = properties.get("Recurrence", "")

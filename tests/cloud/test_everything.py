@@ -164,7 +164,6 @@ def resize(aws: MotoServer, seen: Seen, size: int) -> None:
     aws.client("autoscaling").update_auto_scaling_group(
         AutoScalingGroupName=seen.group["AutoScalingGroupName"],
         MinSize=size,
-        MaxSize=size,
         DesiredCapacity=size,
     )
 
@@ -283,12 +282,12 @@ def test_the_maintenance_window_starts_a_refresh_of_this_group_and_of_no_other(
 
 def test_the_server_is_stopped_and_started_by_the_schedule(first: Seen) -> None:
     actions = {
-        (it["Recurrence"], it["TimeZone"], it["MinSize"], it["DesiredCapacity"], it["MaxSize"])
+        (it["Recurrence"], it["TimeZone"], it["MinSize"], it["DesiredCapacity"])
         for it in first.scheduled_actions
     }
     assert actions == {
-        ("0 20 * * 1-5", "Europe/Vienna", 0, 0, 0),
-        ("0 7 * * 1-5", "Europe/Vienna", 1, 1, 1),
+        ("0 20 * * 1-5", "Europe/Vienna", 0, 0),
+        ("0 7 * * 1-5", "Europe/Vienna", 1, 1),
     }
     group = first.group["AutoScalingGroupName"]
     assert {it["AutoScalingGroupName"] for it in first.scheduled_actions} == {group}
@@ -344,7 +343,7 @@ def test_a_stopped_server_is_changed_without_being_started(first: Seen, changed:
     assert changed.launch_template_version == first.launch_template_version + 1
     assert changed.instance is None
     sizes = ("MinSize", "DesiredCapacity", "MaxSize")
-    assert [changed.group[name] for name in sizes] == [0, 0, 0]
+    assert [changed.group[name] for name in sizes] == [0, 0, 1]
 
 
 def test_the_next_start_is_of_what_was_deployed_meanwhile(

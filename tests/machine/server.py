@@ -103,9 +103,8 @@ class Server:
     def size_group(self, size: int) -> None:
         """What the schedule does: the group at zero instances, or back at one."""
         name = self.account.physical_id(self.stack_name, "AWS::AutoScaling::AutoScalingGroup")
-        sizes = ("MinSize", "MaxSize", "DesiredCapacity")
         self.account.client("autoscaling").update_auto_scaling_group(
-            AutoScalingGroupName=name, **dict.fromkeys(sizes, size)
+            AutoScalingGroupName=name, MinSize=size, DesiredCapacity=size
         )
         self._first_instance = (
             self.account.group_instance(self.stack_name)["InstanceId"] if size else None

@@ -48,5 +48,8 @@ def test_the_owners_own_word_on_the_stack_stays() -> None:
 
 
 @pytest.mark.parametrize("value", ["false", "False"])
-def test_protection_that_is_switched_off_is_none(value: str) -> None:
-    assert template(deletionProtection=value).to_json() == template().to_json()
+def test_protection_that_is_switched_off_is_taken_off_the_group(value: str) -> None:
+    assert not stack(deletionProtection=value).termination_protection
+    made = template(deletionProtection=value)
+    assert resource(made, GROUP)["Properties"]["DeletionProtection"] == "none"
+    assert resource(made, VOLUME) == resource(template(), VOLUME)
