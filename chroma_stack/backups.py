@@ -381,7 +381,7 @@ def refuse_without_backups(name: str, options: Mapping[str, Any], why: str) -> N
 SETTINGS = (
     Setting(
         key="backupSchedule",
-        only="In the published template each schedule would be another condition.",
+        only="CloudFormation cannot compute how many snapshots a schedule makes in so many days.",
         option="backup_schedule",
         meaning="When snapshots of the data are taken, in UTC: `hourly`, `every-2-hours` (or 3, 4, "
         "6, 8, 12), `daily` at 03:00, or a cron expression such as `cron(30 6,18 ? * MON-FRI *)`.",
@@ -391,26 +391,29 @@ SETTINGS = (
     ),
     Setting(
         key="backupRetentionDays",
-        only="In the published template each number of days would be another condition.",
+        parameter="BackupRetentionDays",
         option="backup_retention",
-        meaning="Days for which these snapshots, and their copies, are kept, up to 1000; 0 for none.",
+        meaning="Days for which the scheduled snapshots, and their copies, are kept, up to 1000.",
+        note="With 0 none are taken.",
         default=str(DEFAULT_BACKUP_RETENTION.to_days()),
+        allowed=f"a whole number of days from 1 to {_LONGEST_RETENTION}",
+        largest=_LONGEST_RETENTION,
         parse=lambda text: cdk.Duration.days(
             whole_number(text, 0, _LONGEST_RETENTION, _RETENTION_ALLOWED)
         ),
     ),
     Setting(
         key="backupCopyRegion",
-        only="In the published template each kind of copy would be another condition.",
+        parameter="BackupCopyRegion",
         option="backup_copy_region",
-        meaning="Another region that each of these snapshots is copied to, encrypted.",
+        meaning="Another region that each scheduled snapshot is copied to, encrypted.",
         without="no copies",
         pattern=_REGION,
         allowed=_REGION_ALLOWED,
     ),
     Setting(
         key="backupCopyKeyArn",
-        only="The published template makes no copies.",
+        only="CloudFormation cannot check that a key is in the region of the copies.",
         option="backup_copy_key_arn",
         meaning="KMS key of the copies, in their region.",
         without="the account's key for EBS there",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aws_cdk as cdk
 from aws_cdk import aws_autoscaling as autoscaling
+from aws_cdk import aws_dlm as dlm
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
@@ -148,6 +149,7 @@ class PublishedTemplate(cdk.Stack):
         self.has_max_volume_size = self._given("HasMaxVolumeSize", "MaxVolumeSize")
         self.has_volume_iops = self._given("HasVolumeIops", "VolumeIops")
         self.has_volume_throughput = self._given("HasVolumeThroughput", "VolumeThroughput")
+        self.has_copy_region = self._given("HasBackupCopyRegion", "BackupCopyRegion")
         self.has_snapshot = self._given("HasSnapshot", "SnapshotId")
         self.has_no_snapshot = self._condition("HasNoSnapshot", self._is_one_of("SnapshotId", [""]))
         self.has_vpc = self._given("HasVpc", "VpcId")
@@ -274,12 +276,20 @@ class PublishedTemplate(cdk.Stack):
             values=[mode.value for mode in TlsMode if mode is not TlsMode.OFF],
         )
         self._rule("AlarmsNeedMonitoring", "AlarmEmail", "Monitoring", values=["true"])
+        self._add_rule_of_copies()
         place = ("VpcId", "SubnetId", "AvailabilityZone")
         self._rule("AVpcNeedsItsSubnet", *place)
         self._rule("AStopNeedsAStart", "StopSchedule", "StartSchedule")
         self._rule("AStartNeedsAStop", "StartSchedule", "StopSchedule")
         self._rule("ASubnetNeedsItsVpc", "SubnetId", "VpcId", "AvailabilityZone")
         self._rule("AZoneNeedsItsVpc", "AvailabilityZone", "VpcId", "SubnetId")
+
+    def _add_rule_of_copies(self) -> None:
+        copy_region = self._text("BackupCopyRegion")
+        another = cdk.Fn.condition_not(cdk.Fn.condition_equals(copy_region, cdk.Aws.REGION))
+        cdk.CfnRule(self, "CopiesNeedAnotherRegion").add_assertion(
+            another, "BackupCopyRegion must be another region than the stack's own"
+        )
 
     def _add_server(self) -> None:
         vpc, zone = self._network()
@@ -344,12 +354,31 @@ class PublishedTemplate(cdk.Stack):
         )
         _under(self.has_maintenance, self.server.node.find_child("Maintenance"))
         _under(self.has_schedule, self.server.node.find_child("Schedule"))
-        Backup(self.server, volumes=[empty, restored])
+        self._add_backup([empty, restored])
         self._add_alarms()
         self.server.connections.allow_default_port_from(
             ec2.Peer.ipv4(self._text("AllowedCidr")), "Clients"
         )
         self._open_ssh()
+
+    def _add_backup(self, volumes: Sequence[storage.DataVolume]) -> None:
+        """Snapshots once a day, as many as days are given; and their copies, where there is a
+        region for them."""
+        policy = Backup(self.server, volumes=volumes).node.find_child("Policy")
+        assert isinstance(policy, dlm.CfnLifecyclePolicy)
+        days = self._parameters["BackupRetentionDays"].value_as_number
+        copy = {
+            "CopyTags": True,
+            "Encrypted": True,
+            "RetainRule": {"Interval": days, "IntervalUnit": "DAYS"},
+            "TargetRegion": self._text("BackupCopyRegion"),
+        }
+        schedule = "PolicyDetails.Schedules.0"
+        policy.add_property_override(f"{schedule}.RetainRule.Count", days)
+        policy.add_property_override(
+            f"{schedule}.CrossRegionCopyRules",
+            cdk.Fn.condition_if(self.has_copy_region.logical_id, [copy], {"Ref": "AWS::NoValue"}),
+        )
 
     def _add_alarms(self) -> None:
         topic = AlarmTopic(self, "AlarmTopic", email=self._text("AlarmEmail"))

@@ -25,6 +25,7 @@ import pytest
 
 import chroma_stack.publish
 from chroma_stack import published_template
+from tests.cloud.moto_handlers import LifecyclePolicy
 from tests.cloud.moto_server import MotoServer
 from tests.cloud.test_deploy import inventory
 
@@ -61,7 +62,9 @@ SETTINGS = {
         "ParameterKey=ScheduleTimeZone,ParameterValue=Europe/Vienna "
         "ParameterKey=VolumeIops,ParameterValue=4000 "
         "ParameterKey=VolumeThroughput,ParameterValue=250 "
-        "ParameterKey=MaxVolumeSize,ParameterValue=500"
+        "ParameterKey=MaxVolumeSize,ParameterValue=500 "
+        "ParameterKey=BackupRetentionDays,ParameterValue=30 "
+        "ParameterKey=BackupCopyRegion,ParameterValue=eu-west-1"
     ),
 }
 """What the documentation gives after `--parameters`, by the stacks that are made of it here."""
@@ -272,6 +275,23 @@ def test_what_a_server_is_looked_after_by_is_that_of_the_parameters(
     assert made.settings["SECURITY_UPDATES"] == "true"
     for kind in ("AWS::Scheduler::Schedule", "AWS::AutoScaling::ScheduledAction"):
         assert aws.physical_ids(STACK, kind) == []
+
+
+def test_snapshots_are_kept_and_copied_as_the_parameters_have_it(
+    aws: MotoServer, first: Deployed, others: dict[str, Deployed]
+) -> None:
+    def schedule(stack: str) -> Any:
+        policy = LifecyclePolicy.made[aws.physical_id(stack, "AWS::DLM::LifecyclePolicy")]
+        [schedule] = policy["PolicyDetails"]["Schedules"]
+        return schedule
+
+    assert int(schedule(STACK)["RetainRule"]["Count"]) == 7
+    assert "CrossRegionCopyRules" not in schedule(STACK)
+    assert int(schedule("CaredStack")["RetainRule"]["Count"]) == 30
+    [copy] = schedule("CaredStack")["CrossRegionCopyRules"]
+    assert (copy["TargetRegion"], copy["Encrypted"]) == ("eu-west-1", True)
+    assert int(copy["RetainRule"]["Interval"]) == 30
+    assert "CmkArn" not in copy
 
 
 def test_the_headers_as_chroma_documents_them_are_refused_by_the_aws_command_line_itself(

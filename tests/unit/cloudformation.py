@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Body = dict[str, Any]
+
+REGION = "eu-central-1"
+"""Where a stack is whose parameters are refused."""
 
 
 def resolved(template: Body, **given: str) -> Body:
@@ -32,9 +35,9 @@ def refusals(template: Body, **given: str) -> list[str]:
         for name, value in given.items()
         if name in parameters and not _allowed(parameters[name], value)
     ]
-    evaluate = _Evaluation(template, given)
+    evaluate = _Evaluation(template, given, {"AWS::Region": REGION})
     for rule in template["Rules"].values():
-        if evaluate(rule["RuleCondition"]):
+        if evaluate(rule.get("RuleCondition", True)):
             found += [
                 assertion["AssertDescription"]
                 for assertion in rule["Assertions"]
@@ -94,10 +97,12 @@ _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 class _Evaluation:
     """Carries out the functions in a part of a template."""
 
-    def __init__(self, template: Body, given: dict[str, str]) -> None:
+    def __init__(
+        self, template: Body, given: dict[str, str], known: Mapping[str, str] | None = None
+    ) -> None:
         parameters = template["Parameters"]
         texts = {name: it["Default"] for name, it in parameters.items()} | given
-        self._values = {
+        self._values = dict(known or {}) | {
             name: int(text) if parameters[name]["Type"] == "Number" else text
             for name, text in texts.items()
             if name in parameters

@@ -18,7 +18,7 @@ import chroma_stack
 from chroma_stack import ChromaVersion, MachineImageId, published_template
 from chroma_stack.host import otel
 from tests.unit import synthesis
-from tests.unit.cloudformation import refusals, resolved
+from tests.unit.cloudformation import REGION, refusals, resolved
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "template.md"
@@ -45,6 +45,8 @@ OURS = {
     "MaxVolumeSize": "",
     "VolumeIops": "",
     "VolumeThroughput": "",
+    "BackupRetentionDays": 7,
+    "BackupCopyRegion": "",
     "SnapshotId": "",
     "AllowedCidr": "0.0.0.0/0",
     "SshCidr": "",
@@ -86,6 +88,14 @@ SAME: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"imageId": "ami-0123456789abcdef0", "rootVolumeSize": "20", "auth": "none"},
     ),
     "a volume that grows": ({"MaxVolumeSize": "200"}, {"maxVolumeSize": "200", "auth": "none"}),
+    "backups that are kept longer": (
+        {"BackupRetentionDays": "30"},
+        {"backupRetentionDays": "30", "auth": "none"},
+    ),
+    "backups that are copied": (
+        {"BackupRetentionDays": "14", "BackupCopyRegion": "eu-west-1"},
+        {"backupRetentionDays": "14", "backupCopyRegion": "eu-west-1", "auth": "none"},
+    ),
     "token": (
         {"ChromaServerAuthProvider": TOKEN, "ChromaServerAuthCredentials": "secret"},
         {"auth": "token"},
@@ -412,6 +422,8 @@ def test_the_defaults_are_accepted(published: dict[str, Any]) -> None:
         {"InstanceType": "u7i-12tb.224xlarge"},
         {"VolumeSize": "65536"},
         {"MaxVolumeSize": "65536", "VolumeIops": "80000", "VolumeThroughput": "2000"},
+        {"BackupRetentionDays": "1"},
+        {"BackupRetentionDays": "1000", "BackupCopyRegion": "us-gov-west-1"},
         {"AllowedCidr": "203.0.113.7/32"},
         NETWORK,
         {"TlsMode": "required"},
@@ -452,6 +464,11 @@ def test_what_is_documented_is_accepted(
         ({"VolumeIops": "80001"}, "from 3000 to 80000"),
         ({"VolumeThroughput": "124"}, "from 125 to 2000"),
         ({"VolumeThroughput": "2001"}, "from 125 to 2000"),
+        ({"BackupRetentionDays": "0"}, "from 1 to 1000"),
+        ({"BackupRetentionDays": "1001"}, "from 1 to 1000"),
+        ({"BackupCopyRegion": "eu-west-1a"}, "a region such as"),
+        ({"BackupCopyRegion": "Ireland"}, "a region such as"),
+        ({"BackupCopyRegion": REGION}, "another region than the stack's own"),
         ({"SnapshotId": "vol-0123456789abcdef0"}, "such as snap-"),
         ({"AllowedCidr": "203.0.113.7"}, "such as 203.0.113.0/24"),
         ({"AllowedCidr": "203.0.113.256/24"}, "such as 203.0.113.0/24"),
