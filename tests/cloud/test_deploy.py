@@ -106,6 +106,10 @@ def inventory(aws: MotoServer) -> dict[str, set[str]]:
         "alarms": {
             it["AlarmName"] for it in aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
         },
+        "dashboards": {
+            it["DashboardName"]
+            for it in aws.client("cloudwatch").list_dashboards()["DashboardEntries"]
+        },
         "topics": {it["TopicArn"] for it in aws.client("sns").list_topics()["Topics"]},
         "subscriptions": {
             it["SubscriptionArn"] for it in aws.client("sns").list_subscriptions()["Subscriptions"]

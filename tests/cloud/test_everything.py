@@ -18,10 +18,12 @@ from tests.cloud.moto_handlers import LifecyclePolicy
 from tests.cloud.moto_server import MotoServer
 from tests.cloud.test_deploy import inventory
 
+COPY_KEY = "arn:aws:kms:eu-west-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
 EVERYTHING: Context = {
     "instanceType": "t4g.small",
     "logRetentionDays": 14,
     "alarmEmail": "ops@example.com",
+    "dashboard": "true",
     "maintenanceWindow": "first-sun:04:00",
     "unattendedSecurityUpdates": "true",
     "stopSchedule": "0 20 * * 1-5",
@@ -35,6 +37,7 @@ EVERYTHING: Context = {
     "backupSchedule": "every-6-hours",
     "backupRetentionDays": 30,
     "backupCopyRegion": "eu-west-1",
+    "backupCopyKeyArn": COPY_KEY,
 }
 CHANGED: Context = {**EVERYTHING, "deletionProtection": "false", "chromaVersion": "1.5.8"}
 GROWN = 120
@@ -69,6 +72,9 @@ class Seen:
     filters: list[Any]
     alarms: dict[str, Any]
     """By the name that they have in the template."""
+
+    dashboard: str
+    """Its body."""
 
     schedule: Any
     scheduled_actions: list[Any]
@@ -106,6 +112,9 @@ class Seen:
                 "metricFilters"
             ],
             alarms={name: it for it in alarms for name in ALARMS if name in it["AlarmName"]},
+            dashboard=aws.client("cloudwatch").get_dashboard(
+                DashboardName=aws.physical_id(STACK, "AWS::CloudWatch::Dashboard")
+            )["DashboardBody"],
             schedule=schedule,
             scheduled_actions=actions["ScheduledUpdateGroupActions"],
             backups=LifecyclePolicy.made[aws.physical_id(STACK, "AWS::DLM::LifecyclePolicy")],
@@ -255,6 +264,14 @@ def test_the_alarms_are_about_what_the_instance_calls_itself_in_its_metrics(firs
             assert dimensions["Server"] == server, name
 
 
+def test_the_dashboard_shows_what_the_instance_sends(first: Seen) -> None:
+    widgets = json.loads(first.dashboard)["widgets"]
+    graphs = [it["properties"] for it in widgets if "metrics" in it["properties"]]
+    assert len(graphs) > 4
+    assert "Heartbeat" in json.dumps(graphs)
+    assert first.settings["SERVER"] in json.dumps(graphs)
+
+
 # --- looked after ----------------------------------------------------------------------------------------------------
 
 
@@ -298,6 +315,7 @@ def test_snapshots_are_taken_by_the_schedule_and_copied_encrypted(first: Seen) -
     assert schedule["CreateRule"]["Interval"] == 6
     [copy] = schedule["CrossRegionCopyRules"]
     assert (copy["TargetRegion"], copy["Encrypted"]) == ("eu-west-1", True)
+    assert copy["CmkArn"] == COPY_KEY
     assert schedule["RetainRule"] == {"Count": 4 * 30}
     assert copy["RetainRule"] == {"Interval": 30, "IntervalUnit": "DAYS"}
     [target] = first.backups["PolicyDetails"]["TargetTags"]

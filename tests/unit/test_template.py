@@ -34,8 +34,10 @@ EVERYTHING = {
     "unattendedSecurityUpdates": "true",
     "stopSchedule": "0 20 * * 1-5",
     "startSchedule": "0 7 * * 1-5",
+    "scheduleTimeZone": "Europe/Vienna",
     "deletionProtection": "true",
     "alarmEmail": "operations@example.com",
+    "dashboard": "true",
 }
 
 
