@@ -139,7 +139,9 @@ _WEAKER: Mapping[str, Callable[[Mapping[str, str], Mapping[str, str]], bool]] = 
         _TLS_BY_PROTECTION.index(now["tls"]) < _TLS_BY_PROTECTION.index(last["tls"])
     ),
     "deletionProtection": lambda last, now: (
-        now["deletionProtection"].lower() != "true" == last["deletionProtection"].lower()
+        now.get("deletionProtection", "").lower()
+        != "true"
+        == last.get("deletionProtection", "").lower()
     ),
 }
 """Whether one set of settings protects less than another, by the setting that decides it."""

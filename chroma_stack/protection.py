@@ -42,8 +42,9 @@ SETTINGS = (
         only="`--enable-termination-protection` of `create-stack` protects a stack of the "
         "published template.",
         option="deletion_protection",
-        meaning="`true` protects the stack, the group and the data volume from deletion.",
-        default="false",
+        meaning="`true` protects the stack, the group and the data volume from deletion; `false` "
+        "takes the protection away.",
+        without="as before, at first unprotected",
         parse=flag,
     ),
 )

@@ -276,20 +276,12 @@ class PublishedTemplate(cdk.Stack):
             values=[mode.value for mode in TlsMode if mode is not TlsMode.OFF],
         )
         self._rule("AlarmsNeedMonitoring", "AlarmEmail", "Monitoring", values=["true"])
-        self._add_rule_of_copies()
         place = ("VpcId", "SubnetId", "AvailabilityZone")
         self._rule("AVpcNeedsItsSubnet", *place)
         self._rule("AStopNeedsAStart", "StopSchedule", "StartSchedule")
         self._rule("AStartNeedsAStop", "StartSchedule", "StopSchedule")
         self._rule("ASubnetNeedsItsVpc", "SubnetId", "VpcId", "AvailabilityZone")
         self._rule("AZoneNeedsItsVpc", "AvailabilityZone", "VpcId", "SubnetId")
-
-    def _add_rule_of_copies(self) -> None:
-        copy_region = self._text("BackupCopyRegion")
-        another = cdk.Fn.condition_not(cdk.Fn.condition_equals(copy_region, cdk.Aws.REGION))
-        cdk.CfnRule(self, "CopiesNeedAnotherRegion").add_assertion(
-            another, "BackupCopyRegion must be another region than the stack's own"
-        )
 
     def _add_server(self) -> None:
         vpc, zone = self._network()

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 Body = dict[str, Any]
-
-REGION = "eu-central-1"
-"""Where a stack is whose parameters are refused."""
 
 
 def resolved(template: Body, **given: str) -> Body:
@@ -35,9 +32,9 @@ def refusals(template: Body, **given: str) -> list[str]:
         for name, value in given.items()
         if name in parameters and not _allowed(parameters[name], value)
     ]
-    evaluate = _Evaluation(template, given, {"AWS::Region": REGION})
+    evaluate = _Evaluation(template, given)
     for rule in template["Rules"].values():
-        if evaluate(rule.get("RuleCondition", True)):
+        if evaluate(rule["RuleCondition"]):
             found += [
                 assertion["AssertDescription"]
                 for assertion in rule["Assertions"]
@@ -97,12 +94,10 @@ _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 class _Evaluation:
     """Carries out the functions in a part of a template."""
 
-    def __init__(
-        self, template: Body, given: dict[str, str], known: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, template: Body, given: dict[str, str]) -> None:
         parameters = template["Parameters"]
         texts = {name: it["Default"] for name, it in parameters.items()} | given
-        self._values = dict(known or {}) | {
+        self._values = {
             name: int(text) if parameters[name]["Type"] == "Number" else text
             for name, text in texts.items()
             if name in parameters
