@@ -22,6 +22,7 @@ from .rig import Machine, Rig, Volume
 
 TENANT = "/tenants/default_tenant"
 WRITERS = 2
+CHROMA_PROCESS = "docker inspect --format '{{.State.Pid}}' chroma"
 PATIENCE = 1200
 """Seconds to wait for anything: what takes two on an instance takes a minute on an emulated one that
 is not alone on its computer. A timer or a limit of ours is tested by what the journal says of it."""
@@ -99,6 +100,14 @@ class Server:
         """How `chroma-status` ends, and what it says; with time for an emulated processor."""
         done = self.machine.run("STATUS_DEADLINE=300 chroma-status --json")
         return done.returncode, json.loads(done.stdout)
+
+    def set_for(self, unit: str, variable: str) -> None:
+        """Other limits of a program, by its unit's environment; until the next restart."""
+        folder = f"/run/systemd/system/{unit}.service.d"
+        self.machine.run(
+            f"mkdir -p {folder} && printf '[Service]\\nEnvironment={variable}\\n' >{folder}/test.conf"
+            " && systemctl daemon-reload"
+        )
 
     def size_group(self, size: int) -> None:
         """What the schedule does: the group at zero instances, or back at one."""

@@ -10,11 +10,9 @@ SYNC_THRESHOLD operations, 1,000 as it does by default.
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import os
 import random
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -25,7 +23,7 @@ from tests.cloud.moto_server import MotoServer
 from tests.host.programs import wait_until
 
 from .rig import Rig
-from .server import PATIENCE, TENANT, Server
+from .server import CHROMA_PROCESS, PATIENCE, TENANT, Server
 
 CUTS = int(os.environ.get("CUTS", "1"))
 SYNC_THRESHOLD = int(os.environ.get("SYNC_THRESHOLD", "1000"))
@@ -35,7 +33,6 @@ SETTINGS = {
     "volumeSize": "2",
     "maxVolumeSize": "3",
 }
-CHROMA_PROCESS = "docker inspect --format '{{.State.Pid}}' chroma"
 
 
 def give_time_for_the_status(server: Server) -> None:
@@ -48,15 +45,6 @@ def give_time_for_the_status(server: Server) -> None:
         f" && printf '{timer_text}' >{timer}/test.conf && systemctl daemon-reload"
         " && systemctl restart chroma-status.timer && systemctl reset-failed"
         " && systemctl start --no-block chroma-status.service"
-    )
-
-
-def set_for(server: Server, unit: str, variable: str) -> None:
-    """Other limits of a program, by its unit's environment; until the next restart."""
-    folder = f"/run/systemd/system/{unit}.service.d"
-    server.machine.run(
-        f"mkdir -p {folder} && printf '[Service]\\nEnvironment={variable}\\n' >{folder}/test.conf"
-        " && systemctl daemon-reload"
     )
 
 
@@ -351,7 +339,7 @@ def test_the_volume_grows_by_itself_while_clients_write(rig: Rig, server: Server
     size = "df --output=size --block-size=1G /var/lib/chroma | tail -n 1"
     assert run(size).stdout.strip() == "2"
     before = run(CHROMA_PROCESS).stdout
-    set_for(server, "chroma-grow", "GROWTH_AFTER=1")
+    server.set_for("chroma-grow", "GROWTH_AFTER=1")
     # Less than a tenth is free, and more than the twentieth below which writes are refused.
     free = "df --output=avail --block-size=1 /var/lib/chroma | tail -n 1"
     run(f"fallocate --length $(($({free}) - (150 << 20))) /var/lib/chroma/tmp/filler")
@@ -500,75 +488,3 @@ def test_after_a_stop_another_instance_takes_over_what_a_snapshot_has_without_th
     assert "done: the server answers" in machine.run(log).stdout, "the previous instance's log"
     mounted = machine.run("findmnt --noheadings --output OPTIONS /var/lib/chroma").stdout
     assert {"nosuid", "nodev"} <= set(mounted.strip().split(","))
-
-
-def test_in_maintenance_chroma_stays_stopped_and_clients_are_told_to_come_back(
-    server: Server,
-) -> None:
-    run = server.machine.run
-    assert "maintenance until" in run("chroma-maintenance on 30").stdout
-    code, state = server.health()
-    assert code == 1
-    assert [it for it in state["problems"] if it.startswith("maintenance until")], state
-    processes = "docker top chroma -eo pid | tail -n +2"
-    is_busy = "touch /run/chroma-answered; . /opt/chroma/health-check; is_busy"
-    run("docker exec --detach chroma timeout 120 sh -c 'while :; do :; done'")
-    assert run(is_busy).returncode == 0, "it computes"
-    run(f"kill -STOP $({processes})")
-    assert run(is_busy).returncode != 0, "it is stopped"
-    run(f"kill -CONT $({processes})")
-    run("systemctl stop chroma.service")
-    run("for n in 1 2 3 4 5 6; do HEALTH_CHECK_REPLACE=5 /opt/chroma/health-check; done")
-    assert run("systemctl is-active chroma.service").stdout.strip() == "inactive"
-    answer = httpx.get(f"{server.machine.url}/api/v2/heartbeat", timeout=120)
-    assert answer.status_code == 503
-    assert answer.headers["Retry-After"]
-    assert "Chroma is not running" in answer.json()["message"]
-    assert "no maintenance" in run("chroma-maintenance off").stdout
-    server.wait_for_answer()
-    server.use_with_token()
-
-
-def test_a_server_that_hangs_is_started_again(server: Server) -> None:
-    """It answers nothing, but does not end either. The one after it is left the time to start."""
-    run = server.machine.run
-
-    def process() -> int:
-        return int(run(CHROMA_PROCESS).stdout.strip() or 0)
-
-    run("/opt/chroma/health-check")  # it has seen an answer, so this is no start
-    before = process()
-    start = time.monotonic()
-    since = run("kill -STOP $(docker top chroma -eo pid | tail -n +2); date +%s").stdout.strip()
-    wait_until(lambda: process() not in (0, before), "it is another one", PATIENCE, every=0.5)
-    another = process()
-    # As its timer may at any moment.
-    run("/opt/chroma/health-check")
-    server.wait_for_answer()
-    print(f"hung to answer: {time.monotonic() - start:.0f} s")
-    server.use_with_token()
-    assert process() == another, "it was ended while it started"
-
-    # From start to start: were the pause counted from the end of a check, each would have all of it.
-    lines = run(
-        f"journalctl --unit chroma-health-check --since @{since} --output short-unix"
-        " | grep -E 'Starting|Finished'"
-    ).stdout.splitlines()
-    pairs = itertools.pairwise(lines)
-    pauses = [
-        float(start.split()[0]) - float(end.split()[0])
-        for end, start in pairs
-        if "Finished" in end and "Starting" in start
-    ]
-    print(f"pauses between checks: {pauses}")
-    assert min(pauses) < 15
-
-
-def test_an_instance_on_which_nothing_helps_asks_to_be_replaced(rig: Rig, server: Server) -> None:
-    set_for(server, "chroma-health-check", "HEALTH_CHECK_REPLACE=1")
-    server.machine.run("systemctl stop chroma.service")
-    key = server.machine.access_key
-    wait_until(lambda: rig.aws.calls_of("SetInstanceHealth", key), "it asks", PATIENCE)
-    [call, *_] = rig.aws.calls_of("SetInstanceHealth", key)
-    assert call.parameters["InstanceId"] == server.machine.instance_id
-    assert call.parameters["HealthStatus"] == "Unhealthy"

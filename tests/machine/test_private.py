@@ -1,7 +1,12 @@
-"""A server in another app, in a private subnet, with a configuration, commands and traces of theirs."""
+"""A server in another app, in a private subnet, with a configuration, commands and traces of theirs.
+
+At its end, what becomes of one whose Chroma is stopped, hangs, or does not come back.
+"""
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Iterator
 
 import grpc
@@ -16,7 +21,7 @@ from tests.host.lambda_function import start_function
 from tests.host.programs import wait_until
 
 from .rig import Rig
-from .server import PATIENCE, TENANT, Server
+from .server import CHROMA_PROCESS, PATIENCE, TENANT, Server
 
 TEAM = "a-team's-key"
 COLLECTOR = "otel.rig.test"
@@ -184,3 +189,75 @@ def test_the_commands_of_the_owner_were_run(server: Server) -> None:
     assert run("test -e /run/before").returncode == 0
     # The image is put beside the data first.
     wait_until(lambda: run("test -e /run/after").returncode == 0, "they ran", PATIENCE, every=0.5)
+
+
+def test_in_maintenance_chroma_stays_stopped_and_clients_are_told_to_come_back(
+    server: Server,
+) -> None:
+    run = server.machine.run
+    assert "maintenance until" in run("chroma-maintenance on 30").stdout
+    code, state = server.health()
+    assert code == 1
+    assert [it for it in state["problems"] if it.startswith("maintenance until")], state
+    processes = "docker top chroma -eo pid | tail -n +2"
+    is_busy = "touch /run/chroma-answered; . /opt/chroma/health-check; is_busy"
+    run("docker exec --detach chroma timeout 120 sh -c 'while :; do :; done'")
+    assert run(is_busy).returncode == 0, "it computes"
+    run(f"kill -STOP $({processes})")
+    assert run(is_busy).returncode != 0, "it is stopped"
+    run(f"kill -CONT $({processes})")
+    run("systemctl stop chroma.service")
+    run("for n in 1 2 3 4 5 6; do HEALTH_CHECK_REPLACE=5 /opt/chroma/health-check; done")
+    assert run("systemctl is-active chroma.service").stdout.strip() == "inactive"
+    answer = httpx.get(f"{server.machine.url}/api/v2/heartbeat", timeout=120)
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
+    assert "Chroma is not running" in answer.json()["message"]
+    assert "no maintenance" in run("chroma-maintenance off").stdout
+    server.wait_for_answer()
+    server.use_with_token()
+
+
+def test_a_server_that_hangs_is_started_again(server: Server) -> None:
+    """It answers nothing, but does not end either. The one after it is left the time to start."""
+    run = server.machine.run
+
+    def process() -> int:
+        return int(run(CHROMA_PROCESS).stdout.strip() or 0)
+
+    run("/opt/chroma/health-check")  # it has seen an answer, so this is no start
+    before = process()
+    start = time.monotonic()
+    since = run("kill -STOP $(docker top chroma -eo pid | tail -n +2); date +%s").stdout.strip()
+    wait_until(lambda: process() not in (0, before), "it is another one", PATIENCE, every=0.5)
+    another = process()
+    # As its timer may at any moment.
+    run("/opt/chroma/health-check")
+    server.wait_for_answer()
+    print(f"hung to answer: {time.monotonic() - start:.0f} s")
+    server.use_with_token()
+    assert process() == another, "it was ended while it started"
+
+    # From start to start: were the pause counted from the end of a check, each would have all of it.
+    lines = run(
+        f"journalctl --unit chroma-health-check --since @{since} --output short-unix"
+        " | grep -E 'Starting|Finished'"
+    ).stdout.splitlines()
+    pairs = itertools.pairwise(lines)
+    pauses = [
+        float(start.split()[0]) - float(end.split()[0])
+        for end, start in pairs
+        if "Finished" in end and "Starting" in start
+    ]
+    print(f"pauses between checks: {pauses}")
+    assert min(pauses) < 15
+
+
+def test_an_instance_on_which_nothing_helps_asks_to_be_replaced(rig: Rig, server: Server) -> None:
+    server.set_for("chroma-health-check", "HEALTH_CHECK_REPLACE=1")
+    server.machine.run("systemctl stop chroma.service")
+    key = server.machine.access_key
+    wait_until(lambda: rig.aws.calls_of("SetInstanceHealth", key), "it asks", PATIENCE)
+    [call, *_] = rig.aws.calls_of("SetInstanceHealth", key)
+    assert call.parameters["InstanceId"] == server.machine.instance_id
+    assert call.parameters["HealthStatus"] == "Unhealthy"
