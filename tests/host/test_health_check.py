@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 
 import pytest
 
@@ -30,6 +30,12 @@ systemctl() {{
 }}
 aws() {{ echo "aws $*"; }}
 journalctl() {{ echo "what Chroma said"; }}
+# The time of a sample passes, and the container's use of the processor with it.
+[[ ! -e $CHROMA_CGROUP/percent ]] || sleep() {{
+    local used
+    used=$(cut -d' ' -f2 "$CHROMA_CGROUP/cpu.stat")
+    echo "usage_usec $((used + $1 * 10000 * $(<"$CHROMA_CGROUP/percent")))" >"$CHROMA_CGROUP/cpu.stat"
+}}
 check "$CHROMA_URL"
 """
 
@@ -85,7 +91,6 @@ def check(root: Path, port: int, times: int = 1, up: int = 1200, state: str = "a
         "HEALTH_CHECK_ANSWERED": f"{root}/answered",
         "MAINTENANCE": f"{root}/maintenance",
         "CHROMA_CGROUP": f"{root}/cgroup",
-        "CPU_SAMPLE": "1",
         "MOUNT": str(root),
         "CHROMA_URL": f"http://127.0.0.1:{port}",
         "UP": str(up),
@@ -143,49 +148,36 @@ def test_a_server_that_has_answered_since_its_start_is_not_starting(
 
 
 @pytest.fixture
-def processor(tmp_path: Path) -> Iterator[Callable[[float], None]]:
-    """Has Chroma's container use a share of a processor from now on."""
-    stop, share = Event(), 0.0
+def processor(tmp_path: Path) -> Callable[[int], None]:
+    """Has Chroma's container use so many percent of a processor from now on."""
+    folder = tmp_path / "cgroup"
+    folder.mkdir()
+    (folder / "cpu.stat").write_text("usage_usec 0\n")
 
-    def count() -> None:
-        used, before = 0.0, time.monotonic()
-        while not stop.wait(0.05):
-            now = time.monotonic()
-            used, before = used + (now - before) * share * 1e6, now
-            written = tmp_path / "cgroup" / "new"
-            written.write_text(f"usage_usec {used:.0f}\nuser_usec 0\n")
-            written.rename(tmp_path / "cgroup" / "cpu.stat")
+    def use(percent: int) -> None:
+        (folder / "percent").write_text(str(percent))
 
-    def use(given: float) -> None:
-        nonlocal share
-        share = given
-
-    (tmp_path / "cgroup").mkdir()
-    thread = Thread(target=count)
-    thread.start()
-    yield use
-    stop.set()
-    thread.join()
+    return use
 
 
 def test_a_server_that_computes_is_not_taken_for_one_that_hangs(
-    tmp_path: Path, old_release: int, processor: Callable[[float], None]
+    tmp_path: Path, old_release: int, processor: Callable[[int], None]
 ) -> None:
     """It uses a large index for the first time, and answers nothing until that is in its memory."""
     nobody = free_port()
     check(tmp_path, old_release)
-    processor(0.8)
+    processor(80)
     assert "left alone" in check(tmp_path, nobody, times=5, up=600)
     assert not (tmp_path / "failures").exists()
-    processor(0.01)
+    processor(1)
     assert "restarting it" in check(tmp_path, nobody, times=4, up=600)
 
 
 def test_a_server_that_computes_without_end_is_restarted(
-    tmp_path: Path, old_release: int, processor: Callable[[float], None]
+    tmp_path: Path, old_release: int, processor: Callable[[int], None]
 ) -> None:
     check(tmp_path, old_release)
-    processor(1)
+    processor(100)
     last_answer = time.time() - 1200
     os.utime(tmp_path / "answered", (last_answer, last_answer))
     assert "restarting it" in check(tmp_path, free_port(), times=4, up=1300)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -393,7 +394,9 @@ def test_what_cannot_be_repaired_is_left_as_it_is_and_named(data: Path) -> None:
         repair = indexes("repair", data)
         assert repair.returncode == 1
         assert re.match(r"large \(.*\): .*: left as it is: no checkpoint", repair.stdout)
-        assert repair.stdout.count("left as it is") == 1
+        named = [line for line in repair.stdout.splitlines() if "left as it is" in line]
+        assert [line[0] for line in named] == ["l", "{"], "once for people, once as an event"
+        assert json.loads(named[1])["event"] == "index_not_repaired"
         assert contents(folder) == before
     assert indexes("check", data).stdout.count("damaged") == 1
 
