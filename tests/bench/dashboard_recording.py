@@ -265,12 +265,12 @@ def happen(period: int, chroma: ChromaServer, proxy: Proxy) -> None:
             admin.recv(4096)
     if period in GUESSING:
         # From another address than the clients.
-        with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as stranger:
+        with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as outsider:
             for number in range(12):
                 path = f"{proxy.url}{COLLECTIONS}"
-                stranger.get(path, headers={"Authorization": f"Bearer guess-{number}"})
+                outsider.get(path, headers={"Authorization": f"Bearer guess-{number}"})
             for _ in range(3):
-                stranger.get(path, headers={"Origin": "https://other.example"})
+                outsider.get(path, headers={"Origin": "https://other.example"})
 
 
 def measure(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import zoneinfo
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -103,14 +104,14 @@ class _Resource:
         self.properties = properties
 
     @classmethod
+    @abstractmethod
     def put(cls, name: str, properties: Properties) -> str:
         """Makes it, or changes the one with this name. Returns the physical id."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def remove(cls, physical_id: str, properties: Properties) -> None:
         """Deletes it."""
-        raise NotImplementedError
 
     def attributes(self) -> dict[str, str]:
         """What `Fn::GetAtt` gives."""
