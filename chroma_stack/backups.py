@@ -272,7 +272,7 @@ class Backup(Construct):
             _allow_copies(role, [it.encryption_key for it in volumes], copy_key)
             copies = [
                 dlm.CfnLifecyclePolicy.CrossRegionCopyRuleProperty(
-                    target_region=copy_region,
+                    target=copy_region,
                     encrypted=True,
                     cmk_arn=None if copy_key is None else copy_key.key_arn,
                     copy_tags=True,

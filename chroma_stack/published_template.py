@@ -363,7 +363,7 @@ class PublishedTemplate(cdk.Stack):
             "CopyTags": True,
             "Encrypted": True,
             "RetainRule": {"Interval": days, "IntervalUnit": "DAYS"},
-            "TargetRegion": self._text("BackupCopyRegion"),
+            "Target": self._text("BackupCopyRegion"),
         }
         schedule = "PolicyDetails.Schedules.0"
         policy.add_property_override(f"{schedule}.RetainRule.Count", days)

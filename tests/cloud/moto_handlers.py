@@ -570,7 +570,9 @@ class LifecyclePolicy(CloudFormationModel):
             if len(copies) > 3:
                 raise ValidationError(message=f"{name}: copies to more than three regions")
             for copy in copies:
-                to = copy.get("TargetRegion") or copy["Target"]
+                if "TargetRegion" in copy:
+                    raise ValidationError(message=f"{name}: TargetRegion is for policies of AMIs")
+                to = copy["Target"]
                 if to == region or not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", to):
                     raise ValidationError(message=f"{name}: no other region: {to}")
                 key = copy.get("CmkArn")

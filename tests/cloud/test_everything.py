@@ -314,7 +314,7 @@ def test_snapshots_are_taken_by_the_schedule_and_copied_encrypted(first: Seen) -
     [schedule] = first.backups["PolicyDetails"]["Schedules"]
     assert schedule["CreateRule"]["Interval"] == 6
     [copy] = schedule["CrossRegionCopyRules"]
-    assert (copy["TargetRegion"], copy["Encrypted"]) == ("eu-west-1", True)
+    assert (copy["Target"], copy["Encrypted"]) == ("eu-west-1", True)
     assert copy["CmkArn"] == COPY_KEY
     assert schedule["RetainRule"] == {"Count": 4 * 30}
     assert copy["RetainRule"] == {"Interval": 30, "IntervalUnit": "DAYS"}

@@ -130,12 +130,13 @@ def test_a_volume_that_ebs_does_not_have_is_refused(
         ({"CreateRule": {"CronExpression": "0 3 * * *"}}, "not when snapshots are taken"),
         ({"RetainRule": {"Count": 1001}}, "not how long to keep"),
         ({"RetainRule": {"Count": 7, "Interval": 7, "IntervalUnit": "DAYS"}}, "how long to keep"),
-        ({"CrossRegionCopyRules": [{"TargetRegion": "us-east-1"}]}, "no other region"),
+        ({"CrossRegionCopyRules": [{"Target": "us-east-1"}]}, "no other region"),
+        ({"CrossRegionCopyRules": [{"TargetRegion": "eu-west-1"}]}, "is for policies of AMIs"),
         (
             {
                 "CrossRegionCopyRules": [
                     {
-                        "TargetRegion": "eu-west-1",
+                        "Target": "eu-west-1",
                         "Encrypted": True,
                         "CmkArn": "arn:aws:kms:us-east-1:123456789012:key/k",
                     }

@@ -289,7 +289,7 @@ def test_snapshots_are_kept_and_copied_as_the_parameters_have_it(
     assert "CrossRegionCopyRules" not in schedule(STACK)
     assert int(schedule("CaredStack")["RetainRule"]["Count"]) == 30
     [copy] = schedule("CaredStack")["CrossRegionCopyRules"]
-    assert (copy["TargetRegion"], copy["Encrypted"]) == ("eu-west-1", True)
+    assert (copy["Target"], copy["Encrypted"]) == ("eu-west-1", True)
     assert int(copy["RetainRule"]["Interval"]) == 30
     assert "CmkArn" not in copy
 

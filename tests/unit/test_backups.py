@@ -180,7 +180,7 @@ def test_each_snapshot_is_copied_encrypted_and_kept_as_long() -> None:
     made = template(backupCopyRegion="eu-west-1", backupRetentionDays="14")
     [copy] = schedule(made)["CrossRegionCopyRules"]
     assert copy == {
-        "TargetRegion": "eu-west-1",
+        "Target": "eu-west-1",
         "Encrypted": True,
         "CopyTags": True,
         "RetainRule": {"Interval": 14, "IntervalUnit": "DAYS"},
