@@ -397,6 +397,22 @@ def test_what_chroma_uses_is_printed_with_its_limit(tmp_path: Path) -> None:
     assert said.stdout == f"{3 * MIB} {9 * MIB}\n"
 
 
+def test_docker_on_a_busy_instance_is_waited_for(tmp_path: Path) -> None:
+    """`chroma-status` said that Chroma's memory was not known: Docker had answered after ten seconds."""
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/bash\nsleep 11\ntouch asked; echo $PPID\n")
+    docker.chmod(0o755)
+    said = subprocess.run(
+        [HOST / "memory", "usage"],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (tmp_path / "asked").exists()
+    assert "no container" not in said.stderr
+
+
 def test_what_the_data_says_reaches_no_other_program_and_is_not_changed(
     server: ChromaServer, proxy: Proxy, tmp_path: Path
 ) -> None:
