@@ -72,7 +72,7 @@ def make_proxy(
     proxys: list[Proxy] = []
     release, over_tls = TRANSPORTS[transport]
 
-    def make(chroma: str, **options: str) -> Proxy:
+    def make(chroma: str, **options: object) -> Proxy:
         folder: Path = tmp_path_factory.mktemp("proxy")
         options = {"program": haproxy(release), "over_tls": over_tls, **options}
         proxys.append(Proxy(folder, chroma, **options))  # type: ignore[arg-type]

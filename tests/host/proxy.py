@@ -10,6 +10,7 @@ import json
 import os
 import ssl
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,21 @@ def header(auth: str, credential: str, name: str = "Authorization") -> dict[str,
     if auth == "basic":
         return {name: "Basic " + base64.b64encode(credential.encode()).decode()}
     return {name: f"Bearer {credential}" if name == "Authorization" else credential}
+
+
+def as_password(user: str, token: str) -> dict[str, str]:
+    """What a tool that knows only user and password sends for a token."""
+    return header("basic", f"{user}:{token}")
+
+
+def token_of(user: str) -> str:
+    """The token of one of a test's users."""
+    return f"token-of-{user}"
+
+
+def digest(value: str) -> str:
+    """What the file of credentials has for this value of Authorization."""
+    return hashlib.sha256(value.encode()).hexdigest().upper()
 
 
 @functools.cache
@@ -51,7 +67,9 @@ proxy_authority().configure_trust(VERIFY)
 class Proxy:
     """An auth proxy of its own for a test.
 
-    The credential scripts find an `aws` that prints what `secret()` says; see `run`.
+    The credential scripts find an `aws` that prints what `secret()` says; see `run`. Beside the main
+    credential there are `users`, by their names with their access, each with the token `token_of`.
+    Without `token_header` a token is taken in any way.
     """
 
     def __init__(
@@ -60,8 +78,9 @@ class Proxy:
         chroma: str,
         *,
         auth: str = "token",
-        token_header: str = "Authorization",
+        token_header: str = "",
         credential: str | None = None,
+        users: Mapping[str, str] | None = None,
         cors: str = "",
         tls: str = "optional",
         over_tls: bool = False,
@@ -71,6 +90,7 @@ class Proxy:
         self.program = program or programs.program("haproxy")
         self.auth, self.token_header = auth, token_header
         self.credential = credential or (BASIC if auth == "basic" else TOKEN)
+        self.users = dict(users or {})
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.over_tls = over_tls
@@ -89,7 +109,7 @@ class Proxy:
         self.too_large.touch()
         self.settings = {
             "AUTH": auth,
-            "AUTH_TOKEN_HEADER": token_header,
+            **({"AUTH_TOKEN_HEADER": token_header} if token_header else {}),
             "AUTH_SECRET": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:chroma-AbCdEf",
             "REGION": "eu-west-1",
             "CORS_ALLOW_ORIGINS": cors,
@@ -116,24 +136,42 @@ class Proxy:
         self.haproxy: subprocess.Popen[bytes] | None = None
         self.log = folder / "proxy.log"
 
-    def accept(self, *values: str) -> None:
-        """Writes the file of digests as the credential script does, for tests of the proxy alone."""
-        digests = [hashlib.sha256(value.encode()).hexdigest().upper() for value in values]
-        self.credentials.write_text("".join(f"{digest}\n" for digest in digests))
+    def accept(self, *accepted: tuple[str, str, str]) -> None:
+        """Writes the file of credentials as the credential script does, for tests of the proxy alone.
+
+        Of each the value of Authorization, the user's name and the access.
+        """
+        lines = [f"{digest(value)} {name}:{access}\n" for value, name, access in accepted]
+        self.credentials.write_text("".join(lines))
+
+    @property
+    def main_user(self) -> str:
+        """The name of the main credential."""
+        return self.credential.split(":")[0] if self.auth == "basic" else "admin"
+
+    @property
+    def everyone(self) -> list[tuple[str, str, str]]:
+        """What `accept` takes for the main credential and all users."""
+        [main] = header(self.auth, self.credential).values()
+        tokens = [(f"Bearer {token_of(name)}", name, it) for name, it in self.users.items()]
+        return [(main, self.main_user, "admin"), *tokens]
+
+    def headers_of(self, user: str) -> dict[str, str]:
+        """What one of the users sends."""
+        return header("token", token_of(user), self.token_header or "Authorization")
 
     @property
     def right(self) -> dict[str, str]:
-        name = "Authorization" if self.auth == "basic" else self.token_header
-        return header(self.auth, self.credential, name)
+        """What a client with the main credential sends."""
+        return header(self.auth, self.credential, self.token_header or "Authorization")
 
     @property
     def wrong(self) -> dict[str, str]:
-        name = "Authorization" if self.auth == "basic" else self.token_header
-        return header(self.auth, "nobody:wrong", name)
+        return header(self.auth, "nobody:wrong", self.token_header or "Authorization")
 
     def start(self) -> Proxy:
         if not self.credentials.exists():
-            self.accept(*header(self.auth, self.credential).values())
+            self.accept(*self.everyone)
         command = [self.program, "-Ws", "-f", str(HOST / "proxy.cfg")]
         with self.log.open("ab") as log:
             before = log.tell()

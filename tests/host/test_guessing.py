@@ -86,6 +86,16 @@ def test_requests_without_a_credential_are_no_guesses(proxy: Proxy) -> None:
         assert client.get(proxy.url + GUARDED, headers=proxy.wrong).status_code == 401
 
 
+def test_retired_credentials_are_guesses(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = make_proxy(recorder.address, users={"late": "retired"}).start()
+    late = proxy.headers_of("late")
+    with httpx.Client(verify=VERIFY) as client:
+        answers = [client.get(proxy.url + GUARDED, headers=late).status_code for _ in range(30)]
+        assert answers == [401] * 20 + [429] * 10
+
+
 def test_right_credentials_are_no_guesses(proxy: Proxy) -> None:
     with httpx.Client(verify=VERIFY) as client:
         for _ in range(50):

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.host.programs import wait_until
-from tests.host.proxy import VERIFY, Proxy, header
+from tests.host.proxy import VERIFY, Proxy, as_password, header, token_of
 from tests.host.raw import exchange
 from tests.host.recorder import Recorder
 
@@ -34,7 +34,7 @@ def test_a_request_leaves_these_fields(proxy: Proxy) -> None:
     assert line.pop("bytes_out") > 5
     assert line == {
         "client": "127.0.0.1",
-        "user": "-",
+        "user": "admin",
         "method": "POST",
         "route": "/api/v2/tenants/{tenant}",
         "path": GUARDED,
@@ -121,9 +121,27 @@ def test_the_users_name_is_that_of_the_right_credential_of_basic_authentication(
     assert "pass:word" not in proxy.log.read_text()
 
 
-def test_a_token_has_no_user(proxy: Proxy) -> None:
-    proxy.get(GUARDED, proxy.right)
-    assert proxy.last_log_line(1)["user"] == "-"
+def test_the_user_of_a_token_is_the_one_it_was_made_for(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    users = {"search": "read", "late": "retired"}
+    proxy = make_proxy(recorder.address, users=users).start()
+    search, late = header("token", token_of("search")), header("token", token_of("late"))
+    expected = [
+        (proxy.right, "ok", "admin"),
+        (search, "ok", "search"),
+        (as_password("search", token_of("search")), "ok", "search"),
+        (as_password("late", token_of("search")), "wrong", "-"),
+        (search | {"X-Chroma-Token": token_of("late")}, "wrong", "-"),
+        (proxy.wrong, "wrong", "-"),
+        # So that its owner can tell who still has to be given the new one.
+        (late, "wrong", "late"),
+        ({}, "missing", "-"),
+    ]
+    for number, (headers, auth, user) in enumerate(expected, 1):
+        proxy.get(GUARDED, headers)
+        line = proxy.last_log_line(number)
+        assert (line["auth"], line["user"]) == (auth, user), headers
 
 
 def test_a_limited_request_is_logged_as_such(proxy: Proxy) -> None:
@@ -205,7 +223,7 @@ def test_no_path_breaks_the_line(proxy: Proxy, path: str) -> None:
 
 @pytest.mark.parametrize(
     ("auth", "token_header"),
-    [("token", "Authorization"), ("token", "X-Chroma-Token"), ("basic", "Authorization")],
+    [("token", ""), ("token", "Authorization"), ("token", "X-Chroma-Token"), ("basic", "")],
 )
 def test_no_credential_is_logged(
     recorder: Recorder, make_proxy: Callable[..., Proxy], auth: str, token_header: str

@@ -8,14 +8,14 @@ import httpx
 import pytest
 
 from tests.host.chroma_servers import VERSIONS, ChromaServer
-from tests.host.proxy import VERIFY, Proxy, header
+from tests.host.proxy import VERIFY, Proxy, as_password, header, token_of
 from tests.host.recorder import Recorder
 
 TRANSPORTS = ["plain", "tls"]
 
 GUARDED = "/api/v2/tenants/default_tenant"
 OPEN = ["/api/v1/heartbeat", "/api/v1/version", "/api/v2/heartbeat", "/api/v2/version"]
-WAYS = [("token", "Authorization"), ("token", "X-Chroma-Token"), ("basic", "Authorization")]
+WAYS = [("token", ""), ("token", "Authorization"), ("token", "X-Chroma-Token"), ("basic", "")]
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
@@ -23,7 +23,7 @@ def server(request: pytest.FixtureRequest, chroma_servers: dict[str, ChromaServe
     return chroma_servers[request.param]
 
 
-@pytest.fixture(scope="module", params=WAYS, ids="-".join)
+@pytest.fixture(scope="module", params=WAYS, ids="".join)
 def proxy(
     request: pytest.FixtureRequest, server: ChromaServer, make_proxy: Callable[..., Proxy]
 ) -> Proxy:
@@ -67,18 +67,31 @@ def test_a_request_with_nearly_the_credential_is_refused(
     assert proxy.get(GUARDED, {name: change(value)}).status_code in (401, 429)
 
 
-def test_the_right_token_is_right_in_either_header(proxy: Proxy) -> None:
-    for name in ("Authorization", "X-Chroma-Token"):
-        headers = header("token", proxy.credential, name)
-        expected = [200] if proxy.auth == "token" else [401, 429]
-        assert proxy.get(GUARDED, headers).status_code in expected
+def ways(user: str, token: str) -> dict[str, dict[str, str]]:
+    """How a client may send the token of a user, by what `authTokenHeader` calls it."""
+    return {
+        "Authorization": header("token", token),
+        "X-Chroma-Token": header("token", token, "X-Chroma-Token"),
+        "password": as_password(user, token),
+    }
+
+
+def test_the_right_token_is_right_in_any_way_that_is_not_ruled_out(proxy: Proxy) -> None:
+    for way, headers in ways(proxy.main_user, proxy.credential).items():
+        if proxy.auth == "token" and proxy.token_header in ("", way):
+            assert proxy.get(GUARDED, headers).status_code == 200, way
+        elif proxy.auth == "token" or way != "password":
+            assert proxy.get(GUARDED, headers).status_code in (401, 429), way
 
 
 def test_the_same_token_in_both_headers_is_served(proxy: Proxy) -> None:
     """As n8n sends it."""
-    both = header("token", proxy.credential) | {"X-Chroma-Token": proxy.credential}
     if proxy.auth == "token":
-        assert proxy.get(GUARDED, both).status_code == 200
+        own = {"X-Chroma-Token": proxy.credential}
+        sent = ways(proxy.main_user, proxy.credential)
+        assert proxy.get(GUARDED, sent["Authorization"] | own).status_code == 200
+        both = proxy.get(GUARDED, sent["password"] | own).status_code
+        assert both == (401 if proxy.token_header == "Authorization" else 200)
 
 
 @pytest.mark.parametrize("other", ["another", "", "Bearer another"])
@@ -90,6 +103,8 @@ def test_two_different_credentials_are_refused(proxy: Proxy, other: str) -> None
             right | {"X-Chroma-Token": f"Bearer {proxy.credential}"},
             {"Authorization": other, "X-Chroma-Token": proxy.credential},
             {"Authorization": proxy.credential, "X-Chroma-Token": proxy.credential},
+            as_password(proxy.main_user, other) | {"X-Chroma-Token": proxy.credential},
+            as_password(proxy.main_user, proxy.credential) | {"X-Chroma-Token": other},
         ):
             assert proxy.get(GUARDED, headers).status_code in (401, 429), headers
 
@@ -97,6 +112,7 @@ def test_two_different_credentials_are_refused(proxy: Proxy, other: str) -> None
 def test_the_credential_in_another_form_is_refused(proxy: Proxy) -> None:
     forms = [("basic", "X-Chroma-Token"), ("basic", "Cookie"), ("token", "Cookie")]
     forms += [("basic" if proxy.auth == "token" else "token", "Authorization")]
+    forms += [("basic", "Proxy-Authorization"), ("token", "X-Token")]
     for auth, name in forms:
         headers = header(auth, proxy.credential, name)
         assert proxy.get(GUARDED, headers).status_code in (401, 429), headers
@@ -106,6 +122,56 @@ def test_the_credential_twice_is_refused(proxy: Proxy) -> None:
     [(name, value)] = proxy.right.items()
     answer = httpx.get(proxy.url + GUARDED, headers=[(name, value), (name, value)], verify=VERIFY)
     assert answer.status_code in (401, 429)
+
+
+USERS = {"search": "read", "ingest": "write", "root": "admin", "late": "retired"}
+
+
+@pytest.fixture(scope="module", params=["token", "basic"])
+def proxy_with_users(
+    request: pytest.FixtureRequest, recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> Proxy:
+    proxy = make_proxy(recorder.address, auth=request.param, users=USERS).start()
+    assert proxy.get(GUARDED, proxy.right).status_code == 200
+    return proxy
+
+
+@pytest.mark.parametrize("user", ["search", "ingest", "root"])
+def test_each_users_token_is_right_in_each_way(proxy_with_users: Proxy, user: str) -> None:
+    for way, headers in ways(user, token_of(user)).items():
+        assert proxy_with_users.get(GUARDED, headers).status_code == 200, way
+
+
+def test_a_token_is_the_password_of_its_own_user_only(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = make_proxy(recorder.address, users=USERS).start()
+    pairs = [("ingest", "search"), ("admin", "search"), ("", "search"), ("Search", "search")]
+    pairs += [("search", "ingest"), ("search:search", "search"), ("late", "late")]
+    for name, user in pairs:
+        answer = proxy.get(GUARDED, as_password(name, token_of(user)))
+        assert answer.status_code == 401, name
+    for name in ("search", "Admin", "", "a-user"):
+        assert proxy.get(GUARDED, as_password(name, proxy.credential)).status_code == 401, name
+
+
+def test_the_credentials_of_two_users_in_one_request_are_refused(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    for auth in ("token", "basic"):
+        proxy = make_proxy(recorder.address, auth=auth, users=USERS).start()
+        recorder.forget()
+        own = header("token", token_of("root"), "X-Chroma-Token")
+        others = [proxy.right, header("token", token_of("search"))]
+        others += [as_password("ingest", token_of("ingest")), {"Authorization": "Bearer guess"}]
+        for other in [*others, {"Authorization": "Basic eDp5"}, {"Authorization": ""}]:
+            assert proxy.get(GUARDED, other | own).status_code == 401, other
+        assert recorder.raw == b""
+
+
+def test_a_retired_credential_is_a_wrong_one(proxy_with_users: Proxy) -> None:
+    answer = proxy_with_users.get(GUARDED, proxy_with_users.headers_of("late"))
+    assert answer.status_code == 401
 
 
 @pytest.mark.parametrize("path", OPEN)
