@@ -67,10 +67,25 @@ class Server:
         answer = secrets.get_secret_value(SecretId=self.settings["AUTH_SECRET"])
         return str(answer["SecretString"])
 
-    def status(self, headers: dict[str, str] | None = None, path: str = TENANT) -> int:
+    @property
+    def main_header(self) -> dict[str, str]:
+        """What a client sends with that."""
+        return {"Authorization": f"Bearer {self.credential}"}
+
+    def user_header(self, name: str) -> dict[str, str]:
+        """What a client sends as a user, whose secret a parameter names."""
+        path = f"{self.settings['USERS']}/{name}"
+        parameter = self.account.client("ssm").get_parameter(Name=path)["Parameter"]
+        secrets = self.account.client("secretsmanager")
+        answer = secrets.get_secret_value(SecretId=parameter["Value"].split()[1])
+        return {"Authorization": f"Bearer {answer['SecretString']}"}
+
+    def status(
+        self, headers: dict[str, str] | None = None, path: str = TENANT, method: str = "GET"
+    ) -> int:
         """What the proxy answers to a request."""
-        answer = httpx.get(f"{self.machine.url}/api/v2{path}", headers=headers, timeout=120)
-        return answer.status_code
+        url = f"{self.machine.url}/api/v2{path}"
+        return httpx.request(method, url, headers=headers, timeout=120).status_code
 
     def log_lines(self) -> list[str]:
         """What this machine's agent has sent to the log group so far."""
@@ -195,9 +210,8 @@ class Server:
 
     def fill_memory(self, batches: int = 400) -> int:
         """Add large vectors until that is refused, and return with which status."""
-        token = {"Authorization": f"Bearer {self.credential}"}
         collections = f"{self.machine.url}/api/v2{TENANT}/databases/default_database/collections"
-        with httpx.Client(headers=token, timeout=900) as client:
+        with httpx.Client(headers=self.main_header, timeout=900) as client:
             # An index that costs memory, but hardly any emulated computing.
             index = {"hnsw:construction_ef": 2, "hnsw:M": 2}
             made = client.post(
@@ -231,7 +245,7 @@ class Server:
         return {
             "provider": "token_authn.TokenAuthClientProvider",
             "credential": self.credential,
-            "header": self.settings["AUTH_TOKEN_HEADER"],
+            "header": self.settings.get("AUTH_TOKEN_HEADER", "Authorization"),
         }
 
     def _job(

@@ -26,12 +26,14 @@ from .rig import Rig
 from .server import CHROMA_PROCESS, PATIENCE, TENANT, Server
 
 CUTS = int(os.environ.get("CUTS", "1"))
+COLLECTIONS = f"{TENANT}/databases/default_database/collections"
 SYNC_THRESHOLD = int(os.environ.get("SYNC_THRESHOLD", "1000"))
 SETTINGS = {
     "instanceType": "t3.small",
     "stackName": "Life",
     "volumeSize": "2",
     "maxVolumeSize": "3",
+    "users": "search:read",
 }
 
 
@@ -240,8 +242,9 @@ def test_the_container_reaches_nothing_outside_its_network_and_nothing_on_the_in
     assert "default" not in server.machine.run(routes).stdout
 
 
-def test_the_credential_is_nowhere_on_the_instance(server: Server) -> None:
-    token = server.credential
+def test_no_credential_is_anywhere_on_the_instance(server: Server) -> None:
+    headers = (server.main_header, server.user_header("search"))
+    tokens = [it["Authorization"].removeprefix("Bearer ") for it in headers]
     texts = {
         "journal": "journalctl --no-pager --all --output=export",
         "arguments": "cat /proc/[0-9]*/cmdline",
@@ -251,11 +254,11 @@ def test_the_credential_is_nowhere_on_the_instance(server: Server) -> None:
     for place, command in texts.items():
         output = server.machine.run(command).stdout
         assert output
-        assert token not in output, place
-    assert token not in server.machine.console
-    assert token not in server.user_data
-    # The pattern travels in base64, so that the search does not find itself.
-    pattern = base64.b64encode(token.encode()).decode()
+        assert not any(token in output for token in tokens), place
+    assert not any(token in server.machine.console for token in tokens)
+    assert not any(token in server.user_data for token in tokens)
+    # The patterns travel in base64, so that the search does not find itself.
+    pattern = base64.b64encode("\n".join(tokens).encode()).decode()
     folders = "/etc /opt /root /run /tmp /usr/local /var"
     search = f"grep -rlIF -f <(base64 -d <<<{pattern}) --exclude-dir=docker {folders}"
     assert server.machine.run(search).stdout == ""
@@ -277,6 +280,24 @@ def test_a_changed_credential_is_taken_up_within_a_minute(server: Server) -> Non
     print(f"credential taken up after {waited:.0f} s")
     assert server.status(before) == 200
     server.use_with_token()
+
+
+def test_a_user_comes_in_with_a_credential_that_is_not_the_servers(server: Server) -> None:
+    reader = server.user_header("search")
+    assert server.status(reader) == 200
+    assert server.status(reader, COLLECTIONS, "POST") == 403
+    assert server.status(server.main_header) == 200
+
+
+def test_a_deployment_adds_a_user_and_removes_another_without_another_instance(
+    server: Server, cdk: Cdk
+) -> None:
+    removed = server.user_header("search")
+    cdk.deploy(SETTINGS | {"users": "ingest:write"})
+    added = server.user_header("ingest")
+    wait_until(lambda: server.status(added) == 200, "it is taken up", PATIENCE, every=0.5)
+    assert server.status(removed) == 401
+    assert server.account.launched_user_data(server.stack_name) == server.user_data
 
 
 def test_a_chroma_killed_while_it_writes_is_back_with_every_acknowledged_record(
