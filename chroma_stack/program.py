@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import base64
 import bz2
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
@@ -171,6 +172,7 @@ def text(name: str) -> str:
     return _NO_CODE.sub("", code)
 
 
+@functools.cache
 def _without_docstrings(code: str) -> str:
     """An empty string is left of each, since a block may hold nothing else."""
     lines = code.splitlines(keepends=True)
