@@ -155,6 +155,7 @@ class Boot:
                 "ANSWERS": str(self.answers),
                 "PROXY_CREDENTIALS": f"{self.root}/credentials",
                 "CREDENTIAL_MADE": f"{self.root}/credential-made",
+                "CREDENTIAL_PROBLEM": f"{self.root}/credential-problem",
                 "DISK": str(self.disk),
                 "BOOT_LOG": f"{self.root}/boot.log",
             },

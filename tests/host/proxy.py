@@ -130,6 +130,7 @@ class Proxy:
             "PROXY_ADMIN_SOCKET": str(self.admin_socket),
             "PROXY_TOO_LARGE": str(self.too_large),
             "CREDENTIAL_MADE": str(folder / "credential-made"),
+            "CREDENTIAL_PROBLEM": str(folder / "credential-problem"),
             "PROXY_GROUP": grp.getgrgid(os.getgid()).gr_name,
             **dict(zip(("CONTAINER_ADDRESS", "CONTAINER_PORT"), chroma.split(":"), strict=True)),
         }

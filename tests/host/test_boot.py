@@ -473,7 +473,7 @@ def test_a_registry_that_is_out_of_reach_is_what_the_stack_is_told(boot: Boot) -
 )
 def test_a_broken_secret_fails_closed(boot: Boot, secret: str, sentence: str) -> None:
     boot.real("credential")
-    boot.answer("get-secret-value", f"2026-11-25T00:00:00+00:00\tstring\t{secret}\n")
+    boot.answer("get-secret-value", json.dumps({"SecretString": secret}))
     said = boot.run()
     assert boot.failure == "no usable credential"
     assert sentence in said

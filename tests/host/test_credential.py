@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
+import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,43 +21,55 @@ from tests.host.recorder import Recorder
 GUARDED = "/api/v2/tenants/default_tenant"
 OLD = 3600
 
-AWS = """#!/bin/bash
-# Secrets Manager as these tests need it: prints what the file of the asked version stage holds.
-echo "$*" >>"$SECRETS/calls"
-[[ "$1 $2" == 'secretsmanager get-secret-value' ]] || exit 2
-while [[ $1 != --version-stage ]]; do shift; done
-[[ -f $SECRETS/$2 ]] || { echo "ResourceNotFoundException: $2" >&2; exit 254; }
-cat "$SECRETS/$2"
-"""
+AWS = f"""#!{sys.executable} -IS
+{Path(__file__).with_name("secrets_manager.py").read_text()}"""
 
 
 class Secret:
-    """The secret of a proxy's instance, as the command line `aws` shows it."""
+    """A secret of the account that a proxy's instance asks, as the command line `aws` shows it: the
+    main credential, if no other name is given."""
 
-    def __init__(self, proxy: Proxy) -> None:
-        self.folder = proxy.folder / "secrets"
-        bin_folder = proxy.folder / "bin"
-        for folder in (self.folder, bin_folder):
-            folder.mkdir()
-        aws = bin_folder / "aws"
-        aws.write_text(AWS)
-        aws.chmod(0o755)
-        proxy.environment["SECRETS"] = str(self.folder)
-        proxy.environment["PATH"] = f"{bin_folder}:{os.environ['PATH']}"
+    def __init__(self, proxy: Proxy, name: str = "chroma") -> None:
+        self.account = proxy.folder / "secrets"
+        self.arn = f"arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}-AbCdEf"
+        self.folder = self.account / f"{name}-AbCdEf"
+        self.folder.mkdir(parents=True)
+        aws = proxy.folder / "bin" / "aws"
+        if not aws.exists():
+            aws.parent.mkdir()
+            aws.write_text(AWS)
+            aws.chmod(0o755)
+            proxy.environment["SECRETS"] = str(self.account)
+            proxy.environment["PATH"] = f"{aws.parent}:{os.environ['PATH']}"
 
     def put(self, value: str, *, stage: str = "AWSCURRENT", age: float = OLD) -> None:
         made = time.strftime("%Y-%m-%dT%H:%M:%S.123000+00:00", time.gmtime(time.time() - age))
-        self.answer(f"{made}\tstring\t{value}\n", stage)
+        self.answer({"SecretString": value, "CreatedDate": made}, stage)
 
     def rotate(self, value: str, *, age: float = 0) -> None:
         (self.folder / "AWSCURRENT").rename(self.folder / "AWSPREVIOUS")
         self.put(value, age=age)
 
-    def answer(self, text: str, stage: str = "AWSCURRENT") -> None:
-        (self.folder / stage).write_text(text)
+    def answer(self, fields: dict[str, str], stage: str = "AWSCURRENT") -> None:
+        """Has Secrets Manager answer with these fields, as another version."""
+        new = self.folder / f"{stage}.new"
+        new.write_text(json.dumps({"VersionId": str(uuid.uuid4()), **fields}))
+        new.replace(self.folder / stage)
+
+    def fails(self, error: str = "AccessDeniedException", *, alone: bool = True) -> None:
+        """Has it not be read; or only not together with others."""
+        (self.folder / ("error" if alone else "error-in-batch")).write_text(error)
+
+    def works(self) -> None:
+        for name in ("error", "error-in-batch"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        (self.folder / "AWSCURRENT").unlink()
 
     def calls(self) -> list[str]:
-        return (self.folder / "calls").read_text().splitlines()
+        """Of the command line, for all secrets."""
+        return (self.account / "calls").read_text().splitlines()
 
 
 def run(proxy: Proxy, script: str) -> subprocess.CompletedProcess[str]:
@@ -78,6 +93,12 @@ def secret(proxy: Proxy) -> Secret:
     secret = Secret(proxy)
     secret.put(proxy.credential)
     return secret
+
+
+def accepted(proxy: Proxy) -> list[str]:
+    """What the proxy's file says, without the digests: of each value the user and the access."""
+    lines = proxy.credentials.read_text().splitlines()
+    return [line.split()[1] for line in lines if not line.startswith("#")]
 
 
 def accepts(proxy: Proxy, credential: str) -> bool:
@@ -162,7 +183,7 @@ def test_at_boot_a_basic_credential_must_be_user_and_password(
 
 
 def test_at_boot_a_secret_without_a_string_is_refused(proxy: Proxy, secret: Secret) -> None:
-    secret.answer("2026-01-01T00:00:00+00:00\tnull\tNone\n")
+    secret.answer({"CreatedDate": "2026-01-01T00:00:00+00:00", "SecretBinary": "YQ=="})
     taken = run(proxy, "credential")
     assert taken.returncode == 1
     assert "no plain string" in taken.stderr
@@ -187,7 +208,7 @@ def test_at_boot_json_as_the_console_stores_it_is_refused_with_what_to_store(
 
 
 def test_at_boot_a_missing_secret_is_refused(proxy: Proxy, secret: Secret) -> None:
-    (secret.folder / "AWSCURRENT").unlink()
+    secret.remove()
     taken = run(proxy, "credential")
     assert taken.returncode == 1
     assert f"the secret {proxy.settings['AUTH_SECRET']} cannot be read" in taken.stderr
@@ -197,7 +218,7 @@ def test_at_boot_a_missing_secret_is_refused(proxy: Proxy, secret: Secret) -> No
 def test_without_authentication_no_secret_is_needed(proxy: Proxy, secret: Secret) -> None:
     proxy.settings["AUTH"] = "none"
     assert run(proxy, "credential").returncode == 0
-    assert not (secret.folder / "calls").exists()
+    assert not (secret.account / "calls").exists()
     proxy.start()
     assert run(proxy, "self-test").returncode == 0
 
@@ -245,7 +266,7 @@ def test_a_previous_value_that_is_of_no_use_is_left_out(
         secret.put(previous, stage="AWSPREVIOUS")
     taken = run(proxy, "credential")
     assert (taken.returncode, taken.stderr) == (0, "")
-    assert len(proxy.credentials.read_text().split()) == 1
+    assert len(accepted(proxy)) == 1
 
 
 def test_in_the_steady_state_secrets_manager_is_asked_once(proxy: Proxy, secret: Secret) -> None:
@@ -264,7 +285,7 @@ def test_when_the_secret_breaks_the_proxy_keeps_the_last_good_one(
     run(proxy, "credential")
     proxy.start()
     if value is None:
-        (secret.folder / "AWSCURRENT").unlink()
+        secret.remove()
     else:
         secret.put(value)
     taken = run(proxy, "credential")
@@ -294,7 +315,7 @@ def test_the_file_of_digests_is_for_root_and_haproxy_only(proxy: Proxy, secret: 
 def test_the_credential_is_in_no_file_argument_environment_or_log(
     proxy: Proxy, secret: Secret
 ) -> None:
-    programs = ["aws", "base64", "curl", "date", "install", "mv", "sha256sum", "socat", "timeout"]
+    programs = ["aws", "curl"]
     spied = proxy.folder / "spied"
     watchers = proxy.folder / "watchers"
     watchers.mkdir()
@@ -320,11 +341,11 @@ def test_the_credential_is_in_no_file_argument_environment_or_log(
     taken = run(proxy, "credential")
     assert taken.returncode == 0
 
-    assert "socat" in spied.read_text()
+    assert "get-secret-value" in spied.read_text()
     assert "curl" in spied.read_text()
     [encoded] = [value.split()[1] for value in proxy.right.values()]
     for path in proxy.folder.rglob("*"):
-        if path.is_file() and secret.folder not in path.parents:
+        if path.is_file() and secret.account not in path.parents:
             content = path.read_text()
             assert "open-sesame" not in content, path
             assert encoded not in content, path

@@ -97,7 +97,13 @@ class Server:
             "ANSWERS": str(self.answers),
             **{
                 name: str(folder / name.lower())
-                for name in ("MAINTENANCE", "DISK_FULL", "NO_CHECKPOINT", "CREDENTIAL_MADE")
+                for name in (
+                    "MAINTENANCE",
+                    "DISK_FULL",
+                    "NO_CHECKPOINT",
+                    "CREDENTIAL_MADE",
+                    "CREDENTIAL_PROBLEM",
+                )
             },
         }
         (folder / "instance-id").write_text("i-0123456789abcdef0\n")
@@ -120,6 +126,7 @@ class Server:
             "disk_full",
             "volume.new",
             "no_checkpoint",
+            "credential_problem",
             "backup",
             "volume",
             "calls",
@@ -226,6 +233,15 @@ def test_a_healthy_server_needs_no_attention(server: Server) -> None:
     assert said["credential"] == "9.0 days old"
     assert said["maintenance"] == "off"
     assert said["last backup"].endswith("; one every 24 hours")
+
+
+def test_a_user_whose_credential_cannot_be_read_needs_attention(server: Server) -> None:
+    sentences = [f"user {name}: the secret is empty; nobody is let in by it" for name in "ab"]
+    (server.folder / "credential_problem").write_text("".join(f"{it}\n" for it in sentences))
+    done = server.status()
+    assert done.attention == [f"credential: {it}" for it in sentences]
+    assert done.code == 1
+    assert server.json()["credential_problems"] == sentences
 
 
 def test_the_line_for_the_log_has_what_the_metrics_are_made_of(server: Server) -> None:

@@ -1,0 +1,535 @@
+"""The way of the users' credentials to the proxy: who is taken up, and what happens when something cannot be read."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.host.haproxys import AMAZON_LINUX, INSTALLED, haproxy
+from tests.host.proxy import Proxy, as_password, digest, header
+from tests.host.recorder import Recorder
+from tests.host.test_credential import OLD, Secret, accepted, run
+
+GUARDED = "/api/v2/tenants/default_tenant"
+USERS = "/chroma/Chroma/Server/users"
+BROKEN = {
+    "empty": "",
+    "JSON": '{"token": "abc123"}',
+    "two words": "two words",
+    "two lines": "to\nken",
+    "a new line of the map": f"token\n{'A' * 64} search:admin",
+    "a command for HAProxy": "token\n\nshow info;",
+    "another letter": "tökén",
+    "over-long": "x" * 8193,
+}
+
+
+class User:
+    """A user of the server, whose parameter and secret an owner has made."""
+
+    def __init__(self, proxy: Proxy, name: str, access: str = "read", *, token: str = "") -> None:
+        self.proxy, self.name = proxy, name
+        self.secret = Secret(proxy, name)
+        self.token = token or f"token-of-{name}"
+        self.secret.put(self.token)
+        self.parameter = self.secret.account / "parameters" / name
+        self.parameter.parent.mkdir(exist_ok=True)
+        self.has(access)
+
+    def has(self, access: str) -> None:
+        self.parameter.write_text(f"{access} {self.secret.arn}")
+
+    def rotate(self, token: str, *, age: float = 0) -> None:
+        self.token = token
+        self.secret.rotate(token, age=age)
+
+    def remove(self) -> None:
+        self.parameter.unlink()
+
+    @property
+    def status(self) -> int:
+        """How the proxy answers the user."""
+        return status(self.proxy, self.token)
+
+
+def status(proxy: Proxy, token: str) -> int:
+    return proxy.get(GUARDED, header("token", token)).status_code
+
+
+def update(proxy: Proxy) -> subprocess.CompletedProcess[str]:
+    """Has the proxy take up what there is, which is more than its main credential may need."""
+    taken = run(proxy, "credential")
+    assert taken.returncode == 0, taken.stderr
+    return taken
+
+
+def problems(proxy: Proxy) -> list[str]:
+    file = Path(proxy.environment["CREDENTIAL_PROBLEM"])
+    return file.read_text().splitlines() if file.exists() else []
+
+
+@pytest.fixture
+def proxy(recorder: Recorder, make_proxy: Callable[..., Proxy]) -> Proxy:
+    proxy = make_proxy(recorder.address)
+    proxy.settings["USERS"] = USERS
+    return proxy
+
+
+@pytest.fixture
+def main(proxy: Proxy) -> Secret:
+    secret = Secret(proxy)
+    secret.put(proxy.credential)
+    return secret
+
+
+@pytest.fixture
+def search(proxy: Proxy, main: Secret) -> User:
+    return User(proxy, "search", "read")
+
+
+@pytest.fixture
+def ingest(proxy: Proxy, main: Secret) -> User:
+    return User(proxy, "ingest", "write")
+
+
+def test_users_are_let_in_beside_the_main_credential(
+    proxy: Proxy, search: User, ingest: User
+) -> None:
+    assert update(proxy).stdout == "credential: the proxy accepts 3 value(s) from now on\n"
+    proxy.start()
+    assert (search.status, ingest.status, status(proxy, proxy.credential)) == (200, 200, 200)
+    assert accepted(proxy) == ["admin:admin", "ingest:write", "search:read"]
+    assert problems(proxy) == []
+
+
+def test_users_are_let_in_beside_a_user_and_password(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = make_proxy(recorder.address, auth="basic", credential="#owner;\\n<<|$x:pass")
+    proxy.settings["USERS"] = USERS
+    Secret(proxy).put(proxy.credential)
+    search = User(proxy, "search")
+    update(proxy)
+    assert accepted(proxy) == ["#owner;\\n<<|$x:admin", "search:read"]
+    proxy.start()
+    for _ in range(2):
+        assert proxy.get(GUARDED, proxy.right).status_code == 200
+        assert search.status == 200
+        assert proxy.get(GUARDED, as_password("search", search.token)).status_code == 200
+        # As the running proxy takes it up.
+        search.rotate("another-token")
+        update(proxy)
+
+
+@pytest.mark.parametrize("release", [INSTALLED, AMAZON_LINUX])
+def test_the_name_of_the_main_credential_may_be_any_that_clients_send(
+    recorder: Recorder, make_proxy: Callable[..., Proxy], release: str
+) -> None:
+    every = "".join(chr(it) for it in range(0x21, 0x7F) if chr(it) != ":")
+    credential = f"{every}{'x' * 200}:word"
+    proxy = make_proxy(
+        recorder.address, auth="basic", credential=credential, program=haproxy(release)
+    )
+    secret = Secret(proxy)
+    secret.put(proxy.credential)
+    update(proxy)
+    proxy.start()
+    assert proxy.get(GUARDED, proxy.right).status_code == 200
+    update(proxy)
+    assert proxy.get(GUARDED, proxy.right).status_code == 200
+    assert accepted(proxy) == [f"{every}{'x' * 200}"[:128] + ":admin"]
+
+
+def test_a_user_is_added_changed_and_removed_while_the_proxy_runs(
+    proxy: Proxy, search: User
+) -> None:
+    update(proxy)
+    proxy.start()
+    ingest = User(proxy, "ingest", "write")
+    assert ingest.status == 401
+    update(proxy)
+    assert ingest.status == 200
+    search.has("admin")
+    update(proxy)
+    assert accepted(proxy) == ["admin:admin", "ingest:write", "search:admin"]
+    search.remove()
+    update(proxy)
+    assert (search.status, ingest.status) == (401, 200)
+    assert accepted(proxy) == ["admin:admin", "ingest:write"]
+
+
+def test_a_users_value_before_is_accepted_for_15_minutes_and_then_known_as_retired(
+    proxy: Proxy, search: User
+) -> None:
+    update(proxy)
+    proxy.start()
+    search.rotate("another-token")
+    update(proxy)
+    assert (status(proxy, "token-of-search"), search.status) == (200, 200)
+    search.secret.put("another-token", age=15 * 60)
+    update(proxy)
+    assert (status(proxy, "token-of-search"), search.status) == (401, 200)
+    assert accepted(proxy)[1:] == ["search:read", "search:retired"]
+    # One is kept: the last.
+    search.rotate("a-third", age=15 * 60)
+    update(proxy)
+    assert accepted(proxy)[1:] == ["search:read", "search:retired"]
+    assert f"{digest('Bearer another-token')} search:retired" in proxy.credentials.read_text()
+    # With the user all goes.
+    search.remove()
+    update(proxy)
+    assert accepted(proxy) == ["admin:admin"]
+
+
+def test_the_main_credentials_value_before_is_known_as_retired_too(
+    proxy: Proxy, main: Secret
+) -> None:
+    main.put("a-first-token")
+    update(proxy)
+    main.rotate("a-second-token", age=15 * 60)
+    update(proxy)
+    assert accepted(proxy) == ["admin:admin", "admin:retired"]
+    main.rotate("a-first-token", age=15 * 60)
+    update(proxy)
+    assert proxy.credentials.read_text().splitlines()[1:] == [
+        f"{digest('Bearer a-first-token')} admin:admin",
+        f"{digest('Bearer a-second-token')} admin:retired",
+    ]
+
+
+def test_writing_the_new_value_twice_locks_out_the_old_one_at_once(
+    proxy: Proxy, search: User
+) -> None:
+    update(proxy)
+    proxy.start()
+    search.rotate("another-token")
+    update(proxy)
+    search.rotate("another-token")
+    update(proxy)
+    assert (status(proxy, "token-of-search"), search.status) == (401, 200)
+
+
+def test_in_the_steady_state_two_calls_are_enough_for_all_users(proxy: Proxy, main: Secret) -> None:
+    for n in range(19):
+        User(proxy, f"user-{n}")
+    update(proxy)
+    before = len(main.calls())
+    taken = update(proxy)
+    assert (taken.stdout, taken.stderr) == ("", "")
+    assert [it.split()[1] for it in main.calls()[before:]] == [
+        "get-parameters-by-path",
+        "batch-get-secret-value",
+    ]
+
+
+def test_for_a_value_before_secrets_manager_is_asked_once(proxy: Proxy, search: User) -> None:
+    update(proxy)
+    search.rotate("another-token")
+    for _ in range(3):
+        update(proxy)
+    asked = [it for it in search.secret.calls() if "AWSPREVIOUS" in it]
+    assert len(asked) == 1
+    assert accepted(proxy)[1:] == ["search:read", "search:read"]
+
+
+def test_a_value_before_that_could_not_be_asked_for_is_the_one_that_was_accepted(
+    proxy: Proxy, search: User
+) -> None:
+    update(proxy)
+    search.rotate("another-token")
+    (search.secret.account / "get-secret-value.error").write_text("Could not connect")
+    update(proxy)
+    assert accepted(proxy)[1:] == ["search:read", "search:read"]
+    # When it can, the answer is what counts.
+    (search.secret.account / "get-secret-value.error").unlink()
+    (search.secret.folder / "AWSPREVIOUS").unlink()
+    update(proxy)
+    assert accepted(proxy)[1:] == ["search:read", "search:retired"]
+
+
+@pytest.mark.parametrize("value", [None, *BROKEN.values()], ids=["denied", *BROKEN])
+def test_a_secret_that_cannot_be_used_changes_nothing_for_its_user_or_anybody_else(
+    proxy: Proxy, main: Secret, search: User, ingest: User, value: str | None
+) -> None:
+    update(proxy)
+    proxy.start()
+    if value is None:
+        search.secret.fails()
+    else:
+        search.secret.put(value)
+    search.has("write")
+    ingest.rotate("another-token", age=OLD)
+    taken = update(proxy)
+    assert (search.status, ingest.status, status(proxy, proxy.credential)) == (200, 200, 200)
+    assert status(proxy, "token-of-ingest") == 401
+    # The access is that of the list, whatever the secret says.
+    assert "search:write" in accepted(proxy)
+    [sentence] = problems(proxy)
+    assert sentence.startswith("user search: the secret ")
+    assert sentence.endswith("the last good value stays")
+    assert not value or value not in taken.stderr + sentence
+    assert taken.stderr == f"credential: {sentence}\n"
+    # It is logged once.
+    assert update(proxy).stderr == ""
+    search.secret.works()
+    search.secret.put("a-good-one")
+    search.token = "a-good-one"
+    update(proxy)
+    assert search.status == 200
+    assert problems(proxy) == []
+
+
+@pytest.mark.parametrize("value", [None, *BROKEN.values()], ids=["missing", *BROKEN])
+def test_at_boot_a_users_secret_that_cannot_be_used_is_only_logged(
+    proxy: Proxy, search: User, ingest: User, value: str | None
+) -> None:
+    if value is None:
+        search.secret.remove()
+    else:
+        search.secret.put(value)
+    taken = update(proxy)
+    assert "credential: user search: the secret " in taken.stderr
+    assert "nobody is let in by it" in taken.stderr
+    assert accepted(proxy) == ["admin:admin", "ingest:write"]
+    proxy.start()
+    assert (search.status, ingest.status) == (401, 200)
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "",
+        "read",
+        "owner arn:aws:secretsmanager:eu-west-1:123456789012:secret:search-AbCdEf",
+        "read  arn:aws:secretsmanager:eu-west-1:123456789012:secret:search-AbCdEf",
+        "read arn:aws:secretsmanager:eu-west-1:123456789012:secret:search-AbCdEf\n",
+        "read arn:aws:secretsmanager:eu-west-1:123456789012:secret:a b",
+        "read arn:aws:s3:::bucket",
+        "read --endpoint-url=http://example.com",
+        "read\n" + "A" * 64 + " search:admin",
+    ],
+)
+def test_a_parameter_of_a_user_that_is_none_is_refused_with_a_sentence(
+    proxy: Proxy, search: User, ingest: User, parameter: str
+) -> None:
+    search.parameter.write_text(parameter)
+    update(proxy)
+    assert accepted(proxy) == ["admin:admin", "ingest:write"]
+    [sentence] = problems(proxy)
+    assert sentence.startswith("user search: its parameter has to hold read, write or admin")
+
+
+@pytest.mark.parametrize("name", ["admin", "chroma", "Search", "1st", "se_arch", "x" * 32])
+def test_a_name_that_no_user_may_have_is_refused(proxy: Proxy, search: User, name: str) -> None:
+    other = User(proxy, "other", "admin")
+    other.parameter.rename(other.parameter.with_name(name))
+    update(proxy)
+    assert accepted(proxy) == ["admin:admin", "search:read"]
+    assert problems(proxy) == [
+        f"user {name}: that is no name of a user; nobody is let in by it",
+    ]
+
+
+def test_a_name_of_the_main_credential_is_no_users(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = make_proxy(recorder.address, auth="basic", credential="search:word")
+    proxy.settings["USERS"] = USERS
+    Secret(proxy).put(proxy.credential)
+    User(proxy, "search")
+    update(proxy)
+    assert accepted(proxy) == ["search:admin"]
+    assert "the name of the main credential" in problems(proxy)[0]
+
+
+def test_a_value_has_one_user(proxy: Proxy, main: Secret, search: User, ingest: User) -> None:
+    update(proxy)
+    # Who has it already keeps it; who wants it stays with the value before.
+    new = User(proxy, "a-new-one", "admin", token="token-of-search")
+    ingest.secret.put(proxy.credential)
+    update(proxy)
+    assert accepted(proxy) == ["admin:admin", "ingest:write", "search:read"]
+    assert [it.split("; ")[1] for it in problems(proxy)] == [
+        "nobody is let in by it",
+        "the last good value stays",
+    ]
+    # Two that change places have one each.
+    new.remove()
+    main.put("another-main-token")
+    ingest.secret.put("token-of-search")
+    search.secret.put("token-of-ingest")
+    update(proxy)
+    text = proxy.credentials.read_text()
+    assert f"{digest('Bearer token-of-search')} ingest:write\n" in text
+    assert f"{digest('Bearer token-of-ingest')} search:read\n" in text
+    assert accepted(proxy) == ["admin:admin", "admin:retired", "ingest:write", "search:read"]
+
+
+def test_the_main_credential_comes_before_a_users(
+    proxy: Proxy, main: Secret, search: User, ingest: User
+) -> None:
+    update(proxy)
+    main.put(search.token)
+    update(proxy)
+    assert accepted(proxy) == ["admin:admin", "admin:retired", "ingest:write"]
+    assert "user search: " in problems(proxy)[0]
+
+
+@pytest.mark.parametrize("boot", [True, False])
+def test_a_main_credential_that_cannot_be_read_stays_while_users_go_on(
+    proxy: Proxy, main: Secret, search: User, ingest: User, boot: bool
+) -> None:
+    if not boot:
+        update(proxy)
+        proxy.start()
+    main.fails()
+    ingest.remove()
+    search.rotate("another-token")
+    taken = run(proxy, "credential")
+    assert taken.returncode == 1
+    assert f"the secret {main.arn} cannot be read: " in taken.stderr
+    if boot:
+        assert not proxy.credentials.exists()
+    else:
+        assert "the proxy keeps the last good one" in taken.stderr
+        assert (search.status, status(proxy, proxy.credential), ingest.status) == (200, 200, 401)
+
+
+def test_a_list_that_cannot_be_read_keeps_all_users_while_the_main_credential_goes_on(
+    proxy: Proxy, main: Secret, search: User
+) -> None:
+    update(proxy)
+    proxy.start()
+    error = main.account / "get-parameters-by-path.error"
+    error.write_text("An error occurred (AccessDeniedException) when calling: no.")
+    main.rotate("another-main-token")
+    taken = update(proxy)
+    assert "the list of users cannot be read" in taken.stderr
+    assert "all users stay as they are" in problems(proxy)[0]
+    assert search.status == 200
+    assert status(proxy, "another-main-token") == status(proxy, proxy.credential) == 200
+    error.unlink()
+    search.remove()
+    update(proxy)
+    assert (search.status, problems(proxy)) == (401, [])
+
+
+def test_at_boot_a_list_that_cannot_be_read_is_only_logged(proxy: Proxy, search: User) -> None:
+    error = search.secret.account / "get-parameters-by-path.error"
+    error.write_text("Could not connect to the endpoint URL")
+    assert "the list of users cannot be read" in update(proxy).stderr
+    assert accepted(proxy) == ["admin:admin"]
+
+
+def test_without_the_setting_there_are_no_users(proxy: Proxy, search: User) -> None:
+    update(proxy)
+    del proxy.settings["USERS"]
+    update(proxy)
+    assert accepted(proxy) == ["admin:admin"]
+    assert "get-parameters-by-path" not in search.secret.calls()[-1]
+
+
+def test_a_role_that_may_not_read_many_at_once_reads_one_after_the_other(
+    proxy: Proxy, main: Secret, search: User, ingest: User
+) -> None:
+    (main.account / "batch-get-secret-value.error").write_text(
+        "An error occurred (AccessDeniedException) when calling the BatchGetSecretValue operation: no."
+    )
+    ingest.secret.fails()
+    update(proxy)
+    assert accepted(proxy) == ["admin:admin", "search:read"]
+
+
+def test_a_secret_that_is_missing_among_many_is_asked_for_alone(
+    proxy: Proxy, main: Secret, search: User, ingest: User
+) -> None:
+    main.fails(alone=False)
+    search.secret.fails(alone=False)
+    update(proxy)
+    assert accepted(proxy) == ["admin:admin", "ingest:write", "search:read"]
+
+
+def test_a_busy_secrets_manager_is_not_asked_for_each_one(
+    proxy: Proxy, main: Secret, search: User, ingest: User
+) -> None:
+    update(proxy)
+    (main.account / "batch-get-secret-value.error").write_text(
+        "An error occurred (ThrottlingException) when calling the BatchGetSecretValue operation."
+    )
+    before = len(main.calls())
+    taken = run(proxy, "credential")
+    assert taken.returncode == 1
+    assert len(main.calls()) - before == 2
+    assert len(problems(proxy)) == 2
+    assert accepted(proxy) == ["admin:admin", "ingest:write", "search:read"]
+
+
+@pytest.mark.parametrize("release", [INSTALLED, AMAZON_LINUX])
+def test_two_hundred_users_are_taken_up(
+    recorder: Recorder, make_proxy: Callable[..., Proxy], release: str
+) -> None:
+    proxy = make_proxy(recorder.address, program=haproxy(release))
+    proxy.settings["USERS"] = USERS
+    Secret(proxy).put(proxy.credential)
+    users = [User(proxy, f"user-{n}-{'x' * 20}") for n in range(200)]
+    update(proxy)
+    proxy.start()
+    assert {it.status for it in users[::20]} == {200}
+    for user in users:
+        user.rotate(f"another-{user.name}")
+    update(proxy)
+    assert {it.status for it in users} == {200}
+    assert {status(proxy, f"token-of-{it.name}") for it in users[::20]} == {200}
+
+
+def test_the_file_with_users_is_for_root_and_haproxy_only(proxy: Proxy, search: User) -> None:
+    update(proxy)
+    assert stat.S_IMODE(proxy.credentials.stat().st_mode) == 0o640
+
+
+def test_two_updates_at_once_do_no_harm(proxy: Proxy, search: User, ingest: User) -> None:
+    update(proxy)
+    proxy.start()
+    for n in range(3):
+        search.rotate(f"value-{n}")
+        updates = [threading.Thread(target=run, args=(proxy, "credential")) for _ in range(4)]
+        for it in updates:
+            it.start()
+        for it in updates:
+            it.join()
+        assert (search.status, ingest.status) == (200, 200)
+    assert accepted(proxy).count("search:read") == 2
+
+
+def test_a_users_credential_is_in_no_file_argument_or_log(
+    proxy: Proxy, main: Secret, search: User
+) -> None:
+    watchers = proxy.folder / "watchers"
+    watchers.mkdir()
+    spied = proxy.folder / "spied"
+    (watchers / "aws").write_text(
+        '#!/bin/bash\n{ printf "%s\\n" "$0" "$@"; env; } >>"$SPIED"\nPATH=${PATH#*:} exec aws "$@"\n'
+    )
+    (watchers / "aws").chmod(0o755)
+    proxy.environment["SPIED"] = str(spied)
+    proxy.environment["PATH"] = f"{watchers}:{proxy.environment['PATH']}"
+    outputs = [update(proxy)]
+    proxy.start()
+    search.rotate("open-sesame")
+    outputs.append(update(proxy))
+    assert search.status == 200
+    search.secret.put("open sesame; token-of-search")
+    outputs.append(update(proxy))
+    for path in proxy.folder.rglob("*"):
+        if path.is_file() and main.account not in path.parents:
+            content = path.read_text()
+            assert "token-of-search" not in content, path
+            assert "sesame" not in content, path
+    for output in outputs:
+        assert "sesame" not in output.stdout + output.stderr
+        assert "token-of-search" not in output.stdout + output.stderr
