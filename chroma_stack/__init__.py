@@ -14,6 +14,7 @@ from chroma_stack.server import ChromaServer, ChromaServerOptions
 from chroma_stack.stack import ChromaStack, ChromaStackOptions
 from chroma_stack.tls import CertificateSource, ChromaTls, TlsMode
 from chroma_stack.tracing import ChromaTracing
+from chroma_stack.users import ChromaAccess, ChromaUser
 from chroma_stack.version import ChromaVersion
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BackupSchedule",
     "CertificateSource",
+    "ChromaAccess",
     "ChromaAlarms",
     "ChromaAuth",
     "ChromaDashboard",
@@ -33,6 +35,7 @@ __all__ = [
     "ChromaStackOptions",
     "ChromaTls",
     "ChromaTracing",
+    "ChromaUser",
     "ChromaVersion",
     "Endpoint",
     "IChromaServer",

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aws_cdk import SecretValue
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from chroma_stack.acknowledge import acknowledge
 from chroma_stack.errors import SettingError
+from chroma_stack.instance import InstanceRole, arn
 from chroma_stack.secrets import SecretArn, imported
 from chroma_stack.settings import Setting
 
@@ -54,7 +54,7 @@ def parse_origin(origin: str) -> str:
 
 
 class TokenHeader(enum.Enum):
-    """The header of the token that outputs and refusals name. The proxy accepts either."""
+    """The one header that a token is taken from, where there is to be only one."""
 
     AUTHORIZATION = "Authorization"
     """``Authorization: Bearer TOKEN``"""
@@ -93,9 +93,63 @@ class AuthBinding(NamedTuple):
     """What ``host/proxy.cfg`` and ``host/credential`` read."""
 
 
-def host_settings(*, mode: str, token_header: str, secret_arn: str) -> dict[str, str]:
+def host_settings(
+    *, mode: str, token_header: str, secret_arn: str, users_path: str
+) -> dict[str, str]:
     """What ``host/proxy.cfg`` and ``host/credential`` read."""
-    return {"AUTH": mode, "AUTH_TOKEN_HEADER": token_header, "AUTH_SECRET": secret_arn}
+    return {
+        "AUTH": mode,
+        "AUTH_TOKEN_HEADER": token_header,
+        "AUTH_SECRET": secret_arn,
+        "USERS": users_path,
+    }
+
+
+def users_path(role: InstanceRole) -> str:
+    """The path of the parameters of Systems Manager that the instance finds the users in."""
+    return f"/chroma/{role.server_name}/users"
+
+
+def users_statements(role: InstanceRole) -> list[dict[str, Any]]:
+    """What the instance needs to do for users: list them, and read their secrets, which carry the
+    server's tag. The same with and without users, so that one more changes nothing.
+
+    Listing is authorised against the path that is asked for:
+    https://docs.aws.amazon.com/systems-manager/latest/userguide/ps-retrieval-authorization.html
+    A batch knows no resources, and each secret in it needs ``GetSecretValue`` besides:
+    https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_BatchGetSecretValue.html
+    """
+    path = arn("ssm", f"parameter{users_path(role)}")
+    return [
+        {"actions": ["ssm:GetParametersByPath"], "resources": [path, f"{path}/*"]},
+        {"actions": ["secretsmanager:BatchGetSecretValue"], "resources": ["*"]},
+        {
+            "actions": ["secretsmanager:GetSecretValue"],
+            "resources": [arn("secretsmanager", "secret:*")],
+            "conditions": {"StringEquals": role.is_own},
+        },
+    ]
+
+
+def _allow_users(role: InstanceRole) -> None:
+    for statement in users_statements(role):
+        role.allow(**statement)
+    where = "<AWS::Region>:<AWS::AccountId>"
+    role.acknowledge_wildcard(
+        f"arn:<AWS::Partition>:ssm:{where}:parameter/chroma/<AWS::StackName>/"
+        f"{role.id_in_stack}/users/*",
+        "Users are added without a change of the policy; it is the path of this server's only.",
+    )
+    role.acknowledge_wildcard(
+        f"arn:<AWS::Partition>:secretsmanager:{where}:secret:*",
+        "Users are added without a change of the policy; a condition on the tag limits the "
+        "permission to the secrets of this server's users.",
+    )
+    role.acknowledge_wildcard(
+        "*",
+        "A batch of secrets is no resource of IAM; each secret in it needs the permission to read "
+        "it besides.",
+    )
 
 
 @dataclass(frozen=True)
@@ -106,8 +160,8 @@ class ChromaAuth:
     mode: AuthMode
     """A token, a user's name and password, or nothing."""
 
-    token_header: TokenHeader = TokenHeader.AUTHORIZATION
-    """The header of a token that outputs and refusals name."""
+    token_header: TokenHeader | None = None
+    """The only header that a token is taken from. ``None`` where it may come in any way."""
 
     secret: secretsmanager.ISecret | SecretArn | None = None
     """The secret that was given. ``None`` where one is to be made, or none is needed."""
@@ -116,13 +170,15 @@ class ChromaAuth:
     def token(
         *,
         secret: secretsmanager.ISecret | SecretArn | None = None,
-        token_header: TokenHeader = TokenHeader.AUTHORIZATION,
+        token_header: TokenHeader | None = None,
     ) -> ChromaAuth:
-        """A token in a header.
+        """A token.
 
         :param secret: holds the token as its plain string: ASCII letters, digits and
             punctuation, no spaces. Default: a new secret with a generated token.
-        :param token_header: the header that outputs and refusals name; either is accepted. Default: ``Authorization: Bearer TOKEN``.
+        :param token_header: the only header that it is taken from. Default: it may come as
+            ``Authorization: Bearer TOKEN``, as ``X-Chroma-Token: TOKEN``, or as the password of
+            the user ``admin``.
         """
         return ChromaAuth(AuthMode.TOKEN, token_header, secret)
 
@@ -153,7 +209,8 @@ class ChromaAuth:
         :param name: the name. Default: ``token``.
         :param secret: holds the credential as its plain string. Default: a new secret with a
             generated one.
-        :param token_header: the header of a token that outputs and refusals name. Default: ``Authorization: Bearer TOKEN``.
+        :param token_header: the only header that a token is taken from. Default: it may come in
+            any way.
         :raises SettingError: when the name is none of these, or the others do not fit it.
         """
         mode = _NAMES.get(name)
@@ -167,20 +224,23 @@ class ChromaAuth:
             raise SettingError("token_header", token_header.value, "only with auth=token")
         if secret is not None and mode is AuthMode.NONE:
             raise SettingError("secret", str(secret), "only with auth=token or auth=basic")
-        return ChromaAuth(mode, token_header or TokenHeader.AUTHORIZATION, secret)
+        return ChromaAuth(mode, token_header, secret)
 
     @property
     def description(self) -> str:
         """What a client has to send, in words."""
         if self.mode is AuthMode.TOKEN:
-            bearer = "Bearer " if self.token_header is TokenHeader.AUTHORIZATION else ""
-            return f"{self.token_header.value}: {bearer}TOKEN"
+            bearer, other = "Authorization: Bearer TOKEN", "X-Chroma-Token: TOKEN"
+            if self.token_header is None:
+                return f"{bearer}, or {other}, or TOKEN as the password of the user admin"
+            return bearer if self.token_header is TokenHeader.AUTHORIZATION else other
         if self.mode is AuthMode.BASIC:
             return "user and password (HTTP basic authentication)"
         return "nothing: whoever reaches port 8000 reads and writes everything"
 
-    def _bind(self, scope: Construct, role: iam.Role) -> AuthBinding:
-        """Make the credential, unless one was given, and let the role read it.
+    def _bind(self, scope: Construct, role: InstanceRole) -> AuthBinding:
+        """Make the credential, unless one was given, and let the role read it, and those of
+        users.
 
         :param role: the role of the instance.
         """
@@ -188,12 +248,14 @@ class ChromaAuth:
         if self.mode is not AuthMode.NONE:
             secret = self._generate(scope)
             secret.grant_read(role)
+            _allow_users(role)
         return AuthBinding(
             secret,
             host_settings(
                 mode=self.mode.value,
-                token_header=self.token_header.value,
+                token_header="" if self.token_header is None else self.token_header.value,
                 secret_arn="" if secret is None else secret.secret_arn,
+                users_path="" if secret is None else users_path(role),
             ),
         )
 
@@ -201,9 +263,9 @@ class ChromaAuth:
         if self.secret is not None:
             return imported(scope, "CredentialGiven", self.secret)
         if self.mode is AuthMode.TOKEN:
-            return _generated(scope, "Credential", "Token of the Chroma server")
+            return generated(scope, "Credential", "Token of the Chroma server")
         # Secrets Manager generates passwords, or JSON around them, but not "user:password".
-        password = _generated(scope, "Password", "Part of the Chroma server's credential")
+        password = generated(scope, "Password", "Part of the Chroma server's credential")
         secret = secretsmanager.Secret(
             scope,
             "Credential",
@@ -216,7 +278,8 @@ class ChromaAuth:
         return secret
 
 
-def _generated(scope: Construct, name: str, description: str) -> secretsmanager.Secret:
+def generated(scope: Construct, name: str, description: str) -> secretsmanager.Secret:
+    """A secret whose plain string is generated: letters and digits."""
     secret = secretsmanager.Secret(
         scope,
         name,
@@ -293,9 +356,8 @@ SETTINGS = (
         parameter="ChromaAuthTokenTransportHeader",
         option="auth",
         field="token_header",
-        meaning="Header that outputs and refusals name: Authorization or X-Chroma-Token. Both are "
-        "accepted.",
-        without=TokenHeader.AUTHORIZATION.value,
+        meaning="The only header that a token is taken from: Authorization or X-Chroma-Token.",
+        without="either, or as the password of HTTP basic authentication",
         values=tuple(name for header in TokenHeader for name in header.names),
         parse=TokenHeader.of,
     ),

@@ -28,6 +28,7 @@ from chroma_stack import (
     storage,
     tls,
     tracing,
+    users,
     version,
 )
 from chroma_stack.errors import SettingError
@@ -45,7 +46,7 @@ SECTIONS: Mapping[str, tuple[Setting, ...]] = {
     "Data": storage.SETTINGS,
     "Backups": backups.SETTINGS,
     "Network": network.SETTINGS,
-    "Authentication": auth.SETTINGS,
+    "Authentication": (*auth.SETTINGS, *users.SETTINGS),
     "TLS": tls.SETTINGS,
     "Monitoring": (*monitoring.SETTINGS, *alarms.SETTINGS, *dashboard.SETTINGS),
     "Traces": tracing.SETTINGS,
@@ -62,6 +63,7 @@ _MADE_BY: Mapping[str, Callable[..., Any]] = {
     "monitoring": monitoring.from_settings,
     "tls": tls.from_settings,
     "tracing": tracing.from_settings,
+    "users": users.from_settings,
 }
 """What makes an option of several settings, by their ``field``."""
 
@@ -127,6 +129,8 @@ def text(setting: Setting, value: Any) -> str:
         return ",".join(text(setting, part) for part in value)
     if isinstance(value, dict) and setting.field == "headers":
         return json.dumps(value)
+    if isinstance(value, dict) and setting.option == "users":
+        return ",".join(f"{name}:{access}" for name, access in value.items())
     if isinstance(value, bool | list | dict):
         raise SettingError(setting.key, "…" if setting.hidden else value, "one text")
     return str(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import jsii
 from aws_cdk import Stack
@@ -15,6 +15,9 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from chroma_stack.errors import SettingError
+
+if TYPE_CHECKING:
+    from chroma_stack.users import ChromaUser
 
 PORT = 8000
 """The port of Chroma's own server, which its clients use by default."""
@@ -80,7 +83,11 @@ class IChromaServer(Construct, metaclass=jsii.JSIIAbstractClass):
         return self.endpoint.scheme == "https" and self.ca_certificate_parameter_name is not None
 
     def grant_connect(
-        self, peer: ec2.IConnectable, grantee: iam.IGrantable | None = None
+        self,
+        peer: ec2.IConnectable,
+        grantee: iam.IGrantable | None = None,
+        *,
+        user: ChromaUser | None = None,
     ) -> iam.Grant:
         """Open the server's port to a client, and let it read the credential; and, when the
         endpoint's URL begins with ``https`` and its certificate is of the server's own authority,
@@ -92,12 +99,15 @@ class IChromaServer(Construct, metaclass=jsii.JSIIAbstractClass):
         :param peer: the client, such as a function, an instance or an ECS service.
         :param grantee: who reads them. Default: the client itself. For an ECS service, give
             the role that does it, e.g. ``task_definition.execution_role``.
+        :param user: whose credential it reads: of this user only. Default: the main one.
         :raises SettingError: when there is something to read, and the client is no principal of
-            IAM.
+            IAM; or when the user is another server's.
         """
+        self._check_user(user)
+        secret = self.secret if user is None else user.secret
         if grantee is None and hasattr(peer, "grant_principal"):
             grantee = cast("iam.IGrantable", peer)
-        if grantee is None and (self.secret is not None or self._needs_ca_certificate):
+        if grantee is None and (secret is not None or self._needs_ca_certificate):
             raise SettingError(
                 "grantee", "None", "the role that reads the credential for this client"
             )
@@ -108,8 +118,8 @@ class IChromaServer(Construct, metaclass=jsii.JSIIAbstractClass):
         else:
             self.connections.allow_default_port_from(peer)
         grants = []
-        if grantee is not None and self.secret is not None:
-            grants.append(self.secret.grant_read(grantee))
+        if grantee is not None and secret is not None:
+            grants.append(secret.grant_read(grantee))
         if grantee is not None and self._needs_ca_certificate:
             grants.append(self.grant_read_ca_certificate(grantee))
         if not grants:
@@ -117,6 +127,9 @@ class IChromaServer(Construct, metaclass=jsii.JSIIAbstractClass):
                 grantee or iam.UnknownPrincipal(resource=self), "there is no credential to read"
             )
         return functools.reduce(lambda one, other: one.combine(other), grants)
+
+    def _check_user(self, user: ChromaUser | None) -> None:
+        """Refuse another server's user, as far as that is known."""
 
     def grant_read_credential(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let a principal read the credential, and decrypt it where the secret has a

@@ -222,6 +222,11 @@ class InstanceRole(iam.Role):
         return cdk.Fn.join("", [cdk.ScopedAws(self).stack_name, "/", self._id_in_stack])
 
     @property
+    def id_in_stack(self) -> str:
+        """The server's name within its stack."""
+        return self._id_in_stack
+
+    @property
     def is_own(self) -> dict[str, str]:
         """What a policy compares to find whether a resource carries this server's tag."""
         return {f"aws:ResourceTag/{_TAG}": self._server_name}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,6 +22,9 @@ NAMESPACE = "Chroma"
 
 REFUSALS = (401, 403, 429, 507)
 """How the proxy refuses a request: no credential, not allowed, too many, no room left."""
+
+REFUSALS_BY_USER = (401, 403)
+"""How it refuses a user that it knows: a credential that is accepted no more, more than its access."""
 
 DEFAULT_LOG_RETENTION = logs.RetentionDays.ONE_MONTH
 
@@ -89,7 +92,11 @@ class Metric(NamedTuple):
 _PROXY = '$.unit = "chroma-proxy"'
 _REQUEST = f"{_PROXY} && $.status > 0"
 _STATUS = '$.event = "status"'
-_REFUSED = " || ".join(f"$.status = {status}" for status in REFUSALS)
+
+
+def _one_of(statuses: Sequence[int]) -> str:
+    return " || ".join(f"$.status = {status}" for status in statuses)
+
 
 METRICS: Mapping[str, Metric] = {
     it.name: it
@@ -99,8 +106,14 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             "Refusals",
             "Sum",
-            f"{_PROXY} && ({_REFUSED})",
+            f"{_PROXY} && ({_one_of(REFUSALS)})",
             dimensions={"Status": "$.status"},
+        ),
+        Metric(
+            "RefusalsByUser",
+            "Sum",
+            f'{_PROXY} && ({_one_of(REFUSALS_BY_USER)}) && $.user = * && $.user != "-"',
+            dimensions={"User": "$.user", "Status": "$.status"},
         ),
         Metric(
             "Latency",

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import aws_cdk as cdk
 
+from chroma_stack import auth
 from chroma_stack.server import ChromaServer
 from chroma_stack.tls import CA_FILE
 
@@ -66,6 +67,16 @@ def of(server: ChromaServer) -> dict[str, Output]:
             "Prints the credential",
             f"aws secretsmanager get-secret-value --region {server.secret.env.region} "
             f"--secret-id {server.secret.secret_arn} --query SecretString --output text",
+        )
+    if server.users:
+        path = auth.users_path(server._role)
+        outputs["UserCredentialCommand"] = Output(
+            "Prints the credential of the user whose name replaces NAME (bash or zsh)",
+            # The parameter's value is an access, a space and the ARN of a secret.
+            f"user=$(aws ssm get-parameter --region {region} --name {path}/NAME "
+            '--query Parameter.Value --output text) && secret="${user#* }" && '
+            'aws secretsmanager get-secret-value --region "$(cut -d : -f 4 <<<"$secret")" '
+            '--secret-id "$secret" --query SecretString --output text',
         )
     if server.tls._trusted_by_file:
         outputs["CaCertificateCommand"] = Output(

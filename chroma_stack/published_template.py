@@ -36,6 +36,7 @@ from chroma_stack.outputs import of as outputs_of
 from chroma_stack.server import ChromaServer, ChromaServerOptions
 from chroma_stack.settings import Setting
 from chroma_stack.tls import ChromaTls, TlsBinding, TlsMode
+from chroma_stack.users import ChromaAccess, ChromaUser
 from chroma_stack.version import ChromaVersion
 
 if TYPE_CHECKING:
@@ -158,10 +159,15 @@ class PublishedTemplate(cdk.Stack):
         self.is_basic = self._condition(
             "IsBasic", self._is_one_of("ChromaServerAuthProvider", auth.BASIC_CLASSES)
         )
+        self.is_authorization = self._condition(
+            "IsAuthorization",
+            self._is_one_of("ChromaAuthTokenTransportHeader", TokenHeader.AUTHORIZATION.names),
+        )
         self.is_x_chroma_token = self._condition(
             "IsXChromaToken",
             self._is_one_of("ChromaAuthTokenTransportHeader", TokenHeader.X_CHROMA_TOKEN.names),
         )
+        self.has_reader = self._given("HasReaderUser", "ReaderUser")
         self.has_headers = self._given(
             "HasTraceHeaders", "ChromaOtelCollectionHeaders", _NO_HEADERS
         )
@@ -262,6 +268,7 @@ class PublishedTemplate(cdk.Stack):
             provider,
             values=auth.TOKEN_CLASSES,
         )
+        self._rule("AReaderNeedsAProvider", "ReaderUser", provider)
         self._rule(
             "TraceHeadersNeedACollector",
             "ChromaOtelCollectionHeaders",
@@ -310,6 +317,7 @@ class PublishedTemplate(cdk.Stack):
                 AuthMode.TOKEN,
                 provider_given=self.has_auth,
                 is_basic=self.is_basic,
+                is_authorization=self.is_authorization,
                 is_x_chroma_token=self.is_x_chroma_token,
                 credentials=self._parameters["ChromaServerAuthCredentials"],
             ),
@@ -346,6 +354,7 @@ class PublishedTemplate(cdk.Stack):
         )
         _under(self.has_maintenance, self.server.node.find_child("Maintenance"))
         _under(self.has_schedule, self.server.node.find_child("Schedule"))
+        _under(self.has_reader, self.server.add_reader(self._text("ReaderUser")))
         self._add_backup([empty, restored])
         self._add_alarms()
         self.server.connections.allow_default_port_from(
@@ -460,6 +469,7 @@ class PublishedTemplate(cdk.Stack):
     def _add_outputs(self) -> None:
         conditions = {
             "CredentialCommand": self.has_auth,
+            "UserCredentialCommand": self.has_reader,
             "CaCertificateCommand": self.has_own_authority,
         }
         for name, output in outputs_of(self.server).items():
@@ -487,6 +497,12 @@ class _ParameterServer(ChromaServer):
         self._growth = growth
         super().__init__(scope, construct_id, vpc=vpc, **options)
 
+    def add_reader(self, name: str) -> ChromaUser:
+        """A user that may only read, whose name is a parameter."""
+        access = ChromaAccess.READ
+        user = ChromaUser(self, "ReaderUser", role=self._role, user_name=name, access=access)
+        return self._keep(user)
+
     def _bind_volume(
         self, role: InstanceRole, subnet: ec2.ISubnet, options: ChromaServerOptions
     ) -> storage.VolumeBinding:
@@ -505,10 +521,11 @@ class _ParameterAuth(ChromaAuth):
 
     provider_given: cdk.CfnCondition
     is_basic: cdk.CfnCondition
+    is_authorization: cdk.CfnCondition
     is_x_chroma_token: cdk.CfnCondition
     credentials: cdk.CfnParameter
 
-    def _bind(self, scope: Construct, role: iam.Role) -> AuthBinding:
+    def _bind(self, scope: Construct, role: InstanceRole) -> AuthBinding:
         secret, arn = _conditional_secret(
             scope,
             "Credential",
@@ -518,22 +535,29 @@ class _ParameterAuth(ChromaAuth):
             role,
         )
         basic_or_token = _either(self.is_basic, "basic", "token")
+        any_way_or_bearer = _either(self.is_authorization, TokenHeader.AUTHORIZATION.value, "")
+        path, statements = auth.users_path(role), auth.users_statements(role)
         settings = auth.host_settings(
             mode=_either(self.provider_given, basic_or_token, "none"),
             token_header=_either(
                 self.is_x_chroma_token,
                 TokenHeader.X_CHROMA_TOKEN.value,
-                TokenHeader.AUTHORIZATION.value,
+                any_way_or_bearer,
             ),
             secret_arn=arn,
+            users_path=_permitted(scope, "Users", self.provider_given, path, role, statements),
         )
         return AuthBinding(secret, settings)
 
     @property
     def description(self) -> str:
-        bearer = ChromaAuth.token().description
-        other = ChromaAuth.token(token_header=TokenHeader.X_CHROMA_TOKEN).description
-        token = _either(self.is_x_chroma_token, other, bearer)
+        any_way, bearer, other = (
+            ChromaAuth.token(token_header=it).description
+            for it in (None, TokenHeader.AUTHORIZATION, TokenHeader.X_CHROMA_TOKEN)
+        )
+        token = _either(
+            self.is_x_chroma_token, other, _either(self.is_authorization, bearer, any_way)
+        )
         basic_or_token = _either(self.is_basic, ChromaAuth.basic().description, token)
         return _either(self.provider_given, basic_or_token, ChromaAuth.none().description)
 

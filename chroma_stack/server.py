@@ -27,6 +27,7 @@ from chroma_stack import (
     protection,
     storage,
     user_data,
+    users,
 )
 from chroma_stack.alarms import ChromaAlarms
 from chroma_stack.auth import AuthMode, ChromaAuth, parse_origin
@@ -44,8 +45,10 @@ from chroma_stack.monitoring import ChromaMonitoring
 from chroma_stack.network import select_subnet
 from chroma_stack.program import Program
 from chroma_stack.schedule import DEFAULT_TIME_ZONE, StopAndStart
+from chroma_stack.secrets import SecretArn
 from chroma_stack.tls import ChromaTls, TlsMode
 from chroma_stack.tracing import ChromaTracing
+from chroma_stack.users import ChromaAccess, ChromaUser
 from chroma_stack.version import DEFAULT_VERSION, ChromaVersion
 
 if TYPE_CHECKING:
@@ -304,6 +307,7 @@ class ChromaServer(IChromaServer):
 
         auth = self.auth._bind(self, self._role)
         self._secret = auth.secret
+        self._users: dict[str, ChromaUser] = {}
         if self.auth.mode is AuthMode.NONE:
             cdk.Annotations.of(self).add_warning_v2(
                 "chroma-stack:auth-none",
@@ -380,6 +384,52 @@ class ChromaServer(IChromaServer):
         """Its plain string is the credential: the token, or ``user:password``. ``None`` when
         there is no authentication."""
         return self._secret
+
+    @property
+    def users(self) -> Mapping[str, ChromaUser]:
+        """The users that were added, by their names."""
+        return self._users
+
+    def add_user(
+        self,
+        name: str,
+        *,
+        access: ChromaAccess,
+        secret: secretsmanager.ISecret | SecretArn | None = None,
+    ) -> ChromaUser:
+        """Add a user with a credential of its own. The server takes it up within a minute of the
+        deployment, and lets it go likewise when it is removed; no instance is replaced.
+
+        :param name: a small letter, then up to 30 small letters, digits and hyphens; not ``admin``
+            or ``chroma``, which the main credential has.
+        :param access: what the user may do.
+        :param secret: holds the user's token as its plain string: ASCII letters, digits and
+            punctuation, no spaces. Default: a new secret with a generated token.
+        :raises SettingError: when there can be no such user, or the server has no
+            authentication.
+        """
+        if self.auth.mode is AuthMode.NONE:
+            raise SettingError("users", name, "only with auth=token or auth=basic")
+        if name in self._users:
+            raise SettingError("users", name, users.ONCE)
+        return self._keep(
+            ChromaUser(
+                self,
+                f"User-{name}",
+                role=self._role,
+                user_name=name,
+                access=access,
+                secret=secret,
+            )
+        )
+
+    def _keep(self, user: ChromaUser) -> ChromaUser:
+        self._users[user.user_name] = user
+        return user
+
+    def _check_user(self, user: ChromaUser | None) -> None:
+        if user is not None and user not in self._users.values():
+            raise SettingError("user", user.user_name, "one that add_user of this server returned")
 
     @property
     def ca_certificate_parameter_name(self) -> str | None:
@@ -462,26 +512,36 @@ class ChromaServer(IChromaServer):
         """
         return self.metric("Errors", **props)
 
-    def metric_refusals(self, status: int | None = None, **props: Any) -> cloudwatch.IMetric:
+    def metric_refusals(
+        self, status: int | None = None, *, user: str | None = None, **props: Any
+    ) -> cloudwatch.IMetric:
         """How many requests the proxy refused; a count, summed over 5 minutes. No value means no
         refusal.
 
         :param status: 401 (no credential, or a wrong one), 403 (not allowed), 429 (too many) or 507
-            (no room left). Default: the sum of all.
+            (no room left); of a user 401 (a credential that is accepted no more) or 403 (more than
+            its access). Default: the sum of all.
+        :param user: of the user with this name, such as ``search``; the main credential's is
+            ``admin``, or the name in it. Default: of all requests.
         :param props: those of ``cloudwatch.Metric``, such as ``statistic`` and ``period``.
         :raises SettingError: when the server has no ``monitoring``, or the status is another.
         """
+        statuses = monitoring.REFUSALS if user is None else monitoring.REFUSALS_BY_USER
         if status is None:
-            each = {f"status{it}": self.metric_refusals(it, **props) for it in monitoring.REFUSALS}
+            each = {f"status{it}": self.metric_refusals(it, user=user, **props) for it in statuses}
             period = {key: value for key, value in props.items() if key == "period"}
             # Filled, since there are no values for what did not happen.
             filled = ", ".join(f"FILL({name}, 0)" for name in each)
             return cloudwatch.MathExpression(
                 expression=f"SUM([{filled}])", using_metrics=each, label="Refusals", **period
             )
-        if status not in monitoring.REFUSALS:
-            raise SettingError("status", status, ", ".join(map(str, monitoring.REFUSALS)))
-        return self.metric("Refusals", **{"dimensions_map": {"Status": str(status)}, **props})
+        if status not in statuses:
+            raise SettingError("status", status, ", ".join(map(str, statuses)))
+        dimensions = {"Status": str(status)}
+        if user is None:
+            return self.metric("Refusals", **{"dimensions_map": dimensions, **props})
+        dimensions["User"] = user
+        return self.metric("RefusalsByUser", **{"dimensions_map": dimensions, **props})
 
     def metric_latency(self, **props: Any) -> cloudwatch.Metric:
         """How long requests took in all, from the first byte to the last, in milliseconds; the 99th

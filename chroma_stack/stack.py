@@ -20,6 +20,7 @@ from chroma_stack.network import EVERYWHERE, DefaultVpc, describe, in_zone
 from chroma_stack.server import ChromaServer, ChromaServerOptions, refuse_unknown
 from chroma_stack.settings import EMAIL, EMAIL_ALLOWED, Setting, matching
 from chroma_stack.tls import TlsMode
+from chroma_stack.users import ChromaAccess
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -72,6 +73,10 @@ class ChromaStackOptions(_StackProps, total=False):
 
     allowed_cidrs: Sequence[str]
     """IPv4 networks that may reach the server's port. Default: all."""
+
+    users: Mapping[str, ChromaAccess]
+    """Users by their names, each with a credential of its own: ``{"search":
+    ChromaAccess.READ}``. Default: none beside the main credential."""
 
     volume_id: str
     """The data volume of an earlier server to go on with. Default: a new volume."""
@@ -153,6 +158,8 @@ class ChromaStack(cdk.Stack):
             **cast("ChromaServerOptions", server),
         )
         """The server."""
+        for name, access in options.get("users", {}).items():
+            self.server.add_user(name, access=access)
         self._open(options)
         if "alarm_email" in options:
             self._send_alarms(options["alarm_email"])

@@ -185,6 +185,7 @@ def metric_count(made: Template) -> int:
     for found in made.find_resources("AWS::Logs::MetricFilter").values():
         pattern = found["Properties"]["FilterPattern"]
         for transformation in found["Properties"]["MetricTransformations"]:
+            # By user too, which is one, the main credential's, unless there are more.
             by_status = any(it["Value"] == "$.status" for it in transformation["Dimensions"])
             count += len(re.findall(r"\$\.status = \d+", pattern)) if by_status else 1
     return count + (agent_metrics() if count else 0)

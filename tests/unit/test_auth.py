@@ -11,6 +11,7 @@ from chroma_stack import ChromaAuth, ChromaStack, SecretArn, SettingError, Token
 from tests.unit.synthesis import host_settings, properties, stack, statements, template, warnings
 
 SECRET = "AWS::SecretsManager::Secret"
+BEARER = "Authorization: Bearer TOKEN"
 GIVEN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:chroma-AbCdEf"
 
 
@@ -21,10 +22,25 @@ def test_a_token_is_generated_unless_told_otherwise() -> None:
     assert host_settings(template())["AUTH"] == "token"
 
 
-def test_the_token_comes_as_a_bearer_unless_told_otherwise() -> None:
-    assert host_settings(template())["AUTH_TOKEN_HEADER"] == "Authorization"
-    other = template(authTokenHeader="x-chroma-token")
-    assert host_settings(other)["AUTH_TOKEN_HEADER"] == "X-Chroma-Token"
+@pytest.mark.parametrize(
+    ("given", "header", "said"),
+    [
+        (
+            {},
+            "",
+            f"{BEARER}, or X-Chroma-Token: TOKEN, or TOKEN as the password of the user admin",
+        ),
+        ({"authTokenHeader": "authorization"}, "Authorization", BEARER),
+        ({"authTokenHeader": "x-chroma-token"}, "X-Chroma-Token", "X-Chroma-Token: TOKEN"),
+    ],
+    ids=["any way", "Authorization", "X-Chroma-Token"],
+)
+def test_a_token_comes_in_any_way_unless_one_header_is_named(
+    given: dict[str, str], header: str, said: str
+) -> None:
+    made = template(**given)
+    assert host_settings(made)["AUTH_TOKEN_HEADER"] == header
+    assert made.to_json()["Outputs"]["Authentication"]["Value"] == said
 
 
 def test_basic_authentication_gets_a_user_and_a_generated_password_as_a_plain_string() -> None:
@@ -52,8 +68,8 @@ def test_a_given_secret_is_read_and_none_is_made() -> None:
     made = template(authSecretArn=GIVEN)
     assert made.find_resources(SECRET) == {}
     assert host_settings(made)["AUTH_SECRET"] == GIVEN
-    [read] = [it for it in statements(made) if "secretsmanager:GetSecretValue" in it["Action"]]
-    assert read["Resource"] == GIVEN
+    reads = [it for it in statements(made) if "secretsmanager:GetSecretValue" in it["Action"]]
+    assert [it["Resource"] for it in reads if "Condition" not in it] == [GIVEN]
 
 
 def test_a_secret_of_another_region_is_asked_for_there() -> None:
@@ -129,7 +145,8 @@ def test_the_typed_values_say_the_same_as_the_names() -> None:
     assert ChromaAuth.of("token") == ChromaAuth.token()
     assert ChromaAuth.of("basic") == ChromaAuth.basic()
     assert ChromaAuth.of("none") == ChromaAuth.none()
-    assert ChromaAuth.token(token_header=TokenHeader.X_CHROMA_TOKEN) != ChromaAuth.token()
+    headers = (None, TokenHeader.AUTHORIZATION, TokenHeader.X_CHROMA_TOKEN)
+    assert len({ChromaAuth.token(token_header=it) for it in headers}) == 3
 
 
 def test_origins_reach_the_proxy_with_spaces_between() -> None:

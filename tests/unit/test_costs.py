@@ -75,8 +75,9 @@ def test_the_price_list_is_dated_and_every_price_has_a_source() -> None:
 
 
 def test_the_metrics_that_are_paid_for_are_those_that_the_server_has() -> None:
-    one_each = [it for it in monitoring.METRICS if it != "Refusals"]
-    assert costs.metric_count(template()) == len(one_each) + len(monitoring.REFUSALS)
+    one_each = [it for it in monitoring.METRICS if "Refusals" not in it]
+    refusals = len(monitoring.REFUSALS) + len(monitoring.REFUSALS_BY_USER)
+    assert costs.metric_count(template()) == len(one_each) + refusals
     assert costs.metric_count(template(monitoring="false")) == 0
 
 

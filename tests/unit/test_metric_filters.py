@@ -70,9 +70,25 @@ def test_an_error_of_the_server_is_a_request_and_an_error(status: int) -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 429, 507])
 def test_a_refusal_is_counted_by_its_status_and_is_no_error(status: int) -> None:
-    made = made_of(request(status))
+    made = made_of(request(status, user="-"))
     assert made.keys() == {"Requests", "Latency", "Refusals"}
     assert made["Refusals"].dimensions == (("Server", SERVER), ("Status", str(status)))
+
+
+@pytest.mark.parametrize(("status", "auth"), [(401, "wrong"), (403, "forbidden")])
+def test_a_refusal_of_a_user_that_is_known_is_counted_by_user_too(status: int, auth: str) -> None:
+    made = made_of(request(status, user="search", auth=auth))
+    assert made.keys() == {"Requests", "Latency", "Refusals", "RefusalsByUser"}
+    assert made["RefusalsByUser"].dimensions == (
+        ("Server", SERVER),
+        ("Status", str(status)),
+        ("User", "search"),
+    )
+
+
+@pytest.mark.parametrize("status", [200, 404, 429, 500, 507])
+def test_no_other_request_of_a_user_is_counted_by_user(status: int) -> None:
+    assert "RefusalsByUser" not in made_of(request(status, user="search"))
 
 
 def test_a_connection_that_ended_without_a_request_is_none() -> None:
@@ -141,7 +157,7 @@ def test_any_other_line_counts_for_nothing(text: str) -> None:
 def test_every_metric_is_of_the_server_that_wrote_the_line() -> None:
     lines = [
         request(500),
-        request(401),
+        request(401, user="search"),
         line("chroma-status", **STATUS),
         line("chroma", event="index_repaired"),
         line("boot", event="boot_failed"),

@@ -144,6 +144,18 @@ def test_refusals_are_had_by_their_status_and_all_together() -> None:
     )
 
 
+def test_refusals_of_one_user_are_had_by_their_status_and_all_together() -> None:
+    made = alarm("refusals", status=403, user="search")
+    assert made["MetricName"] == "RefusalsByUser"
+    status, user = {"Name": "Status", "Value": "403"}, {"Name": "User", "Value": "search"}
+    assert made["Dimensions"] == [SERVER, status, user]
+    every = alarm("refusals", user="search")["Metrics"]
+    [expression] = [it["Expression"] for it in every if "Expression" in it]
+    assert expression == "SUM([FILL(status401, 0), FILL(status403, 0)])"
+    with pytest.raises(SettingError, match=r"^status=507 is refused: 401, 403"):
+        alarm("refusals", status=507, user="search")
+
+
 @pytest.mark.parametrize("status", [200, 404, 500])
 def test_what_is_no_refusal_is_refused(status: int) -> None:
     with pytest.raises(SettingError, match=f"^status={status} is refused: 401, 403, 429, 507"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aws_cdk import aws_ec2 as ec2
-from aws_cdk.assertions import Template
+from aws_cdk.assertions import Match, Template
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +53,7 @@ OURS = {
     "VpcId": "",
     "SubnetId": "",
     "AvailabilityZone": "",
+    "ReaderUser": "",
     "TlsMode": "optional",
     "TlsCertificateSecretArn": "",
     "DomainName": "",
@@ -111,6 +112,15 @@ SAME: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "basic": (
         {"ChromaServerAuthProvider": BASIC, "ChromaServerAuthCredentials": "user:secret"},
         {"auth": "basic"},
+    ),
+    "a token and a reader": (
+        {
+            "ChromaServerAuthProvider": TOKEN,
+            "ChromaServerAuthCredentials": "secret",
+            "ChromaAuthTokenTransportHeader": "AUTHORIZATION",
+            "ReaderUser": "search",
+        },
+        {"authTokenHeader": "Authorization", "users": "search:read"},
     ),
     "traces": (
         {"ChromaOtelCollectionEndpoint": "api.honeycomb.com"},
@@ -327,6 +337,17 @@ def test_the_instance_may_do_the_same(both_ways: tuple[Template, ...]) -> None:
     assert {it.replace(', "secretsmanager:DescribeSecret"', "") for it in by_cdk} == ours
 
 
+def test_a_user_is_told_to_the_instance_in_the_same_way(both_ways: tuple[Template, ...]) -> None:
+    ours, by_cdk = map(users_told, both_ways)
+    assert ours == by_cdk
+
+
+def users_told(of: Template) -> list[Any]:
+    """The parameters of users."""
+    found = of.find_resources("AWS::SSM::Parameter", {"Properties": {"Name": Match.any_value()}})
+    return [re.sub(r'"Chroma\w+"', '"…"', json.dumps(it)) for it in found.values()]
+
+
 def permissions(of: Template) -> set[str]:
     """Each statement of the instance's policies."""
     return {
@@ -359,6 +380,12 @@ def test_credential_and_headers_go_into_secrets_that_the_instance_may_read(
         "ChromaOtelCollectionHeaders": "x-honeycomb-team=abc",
     }
     assert secret(published, **traces) == [("x-honeycomb-team=abc", True)]
+    reader = Template.from_json(resolved(published, **auth, ReaderUser="search"))
+    generated = [
+        it["Properties"].get("GenerateSecretString", {}).get("PasswordLength")
+        for it in reader.find_resources("AWS::SecretsManager::Secret").values()
+    ]
+    assert sorted(generated, key=str) == [40, None]
     assert sorted(secret(published, **auth, **traces)) == [
         ("s3cret", True),
         ("x-honeycomb-team=abc", True),
@@ -409,6 +436,11 @@ def test_the_defaults_are_accepted(published: dict[str, Any]) -> None:
             "ChromaAuthTokenTransportHeader": "X-Chroma-Token",
         },
         {"ChromaServerAuthCredentials": "user:pass", "ChromaServerAuthProvider": BASIC},
+        {
+            "ChromaServerAuthCredentials": "user:pass",
+            "ChromaServerAuthProvider": BASIC,
+            "ReaderUser": "search-1",
+        },
         {
             "ChromaOtelCollectionEndpoint": "api.honeycomb.com",
             "ChromaOtelServiceName": "chromadb",
@@ -494,6 +526,10 @@ def test_what_is_documented_is_accepted(
             f"as {TOKEN}",
         ),
         ({"ChromaAuthTokenTransportHeader": "X-Token"}, "is not allowed"),
+        ({"ReaderUser": "search"}, "ChromaServerAuthProvider is needed too"),
+        ({"ReaderUser": "Search"}, "small letters, digits and hyphens"),
+        ({"ReaderUser": "admin"}, "not admin or chroma"),
+        ({"ReaderUser": "chroma"}, "not admin or chroma"),
         ({"ChromaOtelCollectionEndpoint": "ftp://collector"}, "such as api.honeycomb.io"),
         ({"ChromaOtelCollectionEndpoint": "https://10.0.0.5"}, "not its address"),
         ({"ChromaOtelCollectionEndpoint": "collector:65536"}, "such as api.honeycomb.io"),
@@ -640,7 +676,11 @@ def test_the_outputs_say_where_the_server_is_and_who_gets_in(published: dict[str
     assert open_to_all["Authentication"].startswith("nothing: whoever reaches port 8000")
     auth = {"ChromaServerAuthProvider": TOKEN, "ChromaServerAuthCredentials": "secret"}
     assert outputs(**auth).keys() == always | {"CredentialCommand"}
-    assert outputs(**auth)["Authentication"] == "Authorization: Bearer TOKEN"
+    reader = outputs(**auth, ReaderUser="search")
+    assert reader.keys() == always | {"CredentialCommand", "UserCredentialCommand"}
+    assert outputs(**auth)["Authentication"].startswith("Authorization: Bearer TOKEN, or X-Chroma")
+    bearer = {"ChromaAuthTokenTransportHeader": "Authorization"}
+    assert outputs(**auth, **bearer)["Authentication"] == "Authorization: Bearer TOKEN"
     header = {"ChromaAuthTokenTransportHeader": "X-Chroma-Token"}
     assert outputs(**auth, **header)["Authentication"] == "X-Chroma-Token: TOKEN"
     assert (

@@ -157,6 +157,18 @@ REFUSED = [
     ("auth", "", "token, basic, none"),
     ("authTokenHeader", "Cookie", "X-Chroma-Token"),
     ("authSecretArn", "my-secret", "ARN"),
+    ("users", "search", "NAME:read, NAME:write or NAME:admin"),
+    ("users", "search:", "NAME:read, NAME:write or NAME:admin"),
+    ("users", "search:read,", "NAME:read, NAME:write or NAME:admin"),
+    ("users", "search:READ", "NAME:read, NAME:write or NAME:admin"),
+    ("users", "search=read", "NAME:read, NAME:write or NAME:admin"),
+    ("users", "Search:read", "a small letter"),
+    ("users", ":read", "a small letter"),
+    ("users", "1st:read", "a small letter"),
+    ("users", "a/b:read", "a small letter"),
+    ("users", f"{'a' * 32}:read", "up to 30 small letters, digits and hyphens"),
+    ("users", "admin:admin", "not admin or chroma"),
+    ("users", "chroma:write", "not admin or chroma"),
     ("tls", "on", "optional or required or off"),
     ("tls", "", "optional or required or off"),
     ("tlsCertificateSecretArn", "my-certificate", "ARN"),
@@ -180,6 +192,12 @@ REFUSED = [
 ]
 
 
+def refused_part(users: str) -> str:
+    """What is wrong in it: the name, where there is an access."""
+    name, _, access = users.split(",")[-1].partition(":")
+    return name if access in {"read", "write", "admin"} else users.split(",")[-1]
+
+
 @pytest.mark.parametrize(("key", "value", "allowed"), REFUSED)
 def test_a_wrong_value_is_refused_by_key_value_and_what_is_allowed(
     key: str, value: str, allowed: str
@@ -187,7 +205,8 @@ def test_a_wrong_value_is_refused_by_key_value_and_what_is_allowed(
     with pytest.raises(SettingError) as refusal:
         stack(**{key: value})
     assert str(refusal.value).startswith(f"{key}=")
-    assert repr(value.split(",")[-1])[1:-1] in str(refusal.value)
+    said = value.split(",")[-1] if key != "users" else refused_part(value)
+    assert repr(said)[1:-1] in str(refusal.value)
     assert allowed in str(refusal.value)
 
 
@@ -200,6 +219,7 @@ def test_a_wrong_value_is_refused_by_key_value_and_what_is_allowed(
         ("volumeSize", [100]),
         ("instanceType", {"type": "t3.small"}),
         ("sshCidr", [True]),
+        ("users", True),
     ],
 )
 def test_a_value_of_another_kind_in_cdk_json_is_no_text_by_chance(key: str, value: Any) -> None:

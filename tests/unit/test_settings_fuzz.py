@@ -86,6 +86,10 @@ USABLE: dict[str, Callable[[str], bool]] = {
     "sshCidr": lambda text: all(_is_cidr(it.strip()) for it in text.split(",")),
     "containerCidr": _is_cidr,
     "startEmpty": lambda text: text.lower() in {"true", "false"},
+    "users": lambda text: all(
+        re.fullmatch("[a-z][a-z0-9-]{0,30}:(read|write|admin)", it.strip())
+        for it in text.split(",")
+    ),
     "authSecretArn": _matches(r"arn:[a-z-]+:secretsmanager:[a-z0-9-]+:\d{12}:secret:.+-\w{6}"),
     "otelHeadersSecretArn": _matches(
         r"arn:[a-z-]+:secretsmanager:[a-z0-9-]+:\d{12}:secret:.+-\w{6}"

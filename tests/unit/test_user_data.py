@@ -34,10 +34,10 @@ def written(script: str, root: Path) -> Path:
     return root
 
 
-def test_by_default_user_data_leaves_10_600_bytes_to_the_owner() -> None:
+def test_by_default_user_data_leaves_10_400_bytes_to_the_owner() -> None:
     """However long the stack's name and the ids become."""
     around = "cat >/opt/chroma/after <<'END_OF_AFTER'\n\nEND_OF_AFTER\n"
-    commands = ["#" * (10_600 - len(around))]
+    commands = ["#" * (10_400 - len(around))]
     ChromaStack(cdk.App(), user_data_after=commands)
 
 
