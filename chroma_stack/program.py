@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 FILES = (
+    "access.map",
     "agent",
     "boot",
     "certificate",

@@ -129,6 +129,7 @@ class Proxy:
             "PROXY_CREDENTIALS": str(self.credentials),
             "PROXY_ADMIN_SOCKET": str(self.admin_socket),
             "PROXY_TOO_LARGE": str(self.too_large),
+            "PROXY_ACCESS": str(HOST / "access.map"),
             "CREDENTIAL_MADE": str(folder / "credential-made"),
             "CREDENTIAL_PROBLEM": str(folder / "credential-problem"),
             "PROXY_GROUP": grp.getgrgid(os.getgid()).gr_name,

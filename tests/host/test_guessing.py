@@ -86,6 +86,30 @@ def test_requests_without_a_credential_are_no_guesses(proxy: Proxy) -> None:
         assert client.get(proxy.url + GUARDED, headers=proxy.wrong).status_code == 401
 
 
+def test_who_is_refused_for_want_of_access_is_trusted_and_does_not_guess(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = make_proxy(recorder.address, users={"search": "read"}).start()
+    search = proxy.headers_of("search")
+    with httpx.Client(verify=VERIFY) as client:
+        for _ in range(50):
+            assert client.post(proxy.url + "/api/v2/reset", headers=search).status_code == 403
+        assert guess(client, proxy, 30) == {401: 20, 429: 10}
+        assert client.get(proxy.url + GUARDED, headers=search).status_code == 200
+        assert client.post(proxy.url + "/api/v2/reset", headers=search).status_code == 403
+
+
+def test_an_address_that_guesses_does_not_learn_a_users_credential_from_a_refusal(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = make_proxy(recorder.address, users={"search": "read"}).start()
+    with from_address("127.0.0.6") as client:
+        guess(client, proxy, 50)
+        for path in ("/api/v2/reset", "/no/such/path"):
+            right = client.post(proxy.url + path, headers=proxy.headers_of("search"))
+            assert right.status_code == 429
+
+
 def test_retired_credentials_are_guesses(
     recorder: Recorder, make_proxy: Callable[..., Proxy]
 ) -> None:

@@ -17,6 +17,9 @@ from tests.host.recorder import Recorder
 TRANSPORTS = ["plain", "tls"]
 
 GUARDED = "/api/v2/tenants/default_tenant"
+DATABASE = "/api/v2/tenants/acme/databases/a%20b"
+KNOWN_DATABASE = "/api/v2/tenants/{tenant}/databases/{database}"
+ID = "0b5c0b0e-7e39-4c4d-9a8e-6f5b1f0f3c11"
 
 
 @pytest.fixture
@@ -25,7 +28,8 @@ def proxy(recorder: Recorder, make_proxy: Callable[..., Proxy]) -> Proxy:
 
 
 def test_a_request_leaves_these_fields(proxy: Proxy) -> None:
-    httpx.post(proxy.url + GUARDED, headers=proxy.right, content=b"12345", verify=VERIFY)
+    url = f"{proxy.url}{DATABASE}/collections/{ID}/get"
+    httpx.post(url, headers=proxy.right, content=b"12345", verify=VERIFY)
     line = proxy.last_log_line(1)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line.pop("time"))
     assert line.pop("server_ms") >= 0
@@ -36,8 +40,8 @@ def test_a_request_leaves_these_fields(proxy: Proxy) -> None:
         "client": "127.0.0.1",
         "user": "admin",
         "method": "POST",
-        "route": "/api/v2/tenants/{tenant}",
-        "path": GUARDED,
+        "route": f"{KNOWN_DATABASE}/collections/{{collection}}/get",
+        "path": f"{DATABASE}/collections/{ID}/get",
         "status": 200,
         "auth": "ok",
         "tls": "TLSv1.3" if proxy.over_tls else "-",
@@ -50,6 +54,7 @@ def test_a_request_leaves_these_fields(proxy: Proxy) -> None:
     ("path", "credential", "status", "auth"),
     [
         (GUARDED, "right", 200, "ok"),
+        ("/admin", "right", 200, "ok"),
         (GUARDED, "wrong", 401, "wrong"),
         (GUARDED, None, 401, "missing"),
         ("/api/v2/heartbeat", None, 200, "open"),
@@ -64,11 +69,6 @@ def test_the_log_says_how_a_request_came_in(
     assert (line["status"], line["auth"]) == (status, auth)
 
 
-DATABASE = "/api/v2/tenants/acme/databases/a%20b"
-KNOWN_DATABASE = "/api/v2/tenants/{tenant}/databases/{database}"
-ID = "0b5c0b0e-7e39-4c4d-9a8e-6f5b1f0f3c11"
-
-
 @pytest.mark.parametrize(
     ("path", "route"),
     [
@@ -78,19 +78,26 @@ ID = "0b5c0b0e-7e39-4c4d-9a8e-6f5b1f0f3c11"
         (f"{DATABASE}/collections?limit=10", f"{KNOWN_DATABASE}/collections"),
         (f"{DATABASE}/collections/documents", f"{KNOWN_DATABASE}/collections/{{collection}}"),
         (f"{DATABASE}/collections/by-id/{ID}", f"{KNOWN_DATABASE}/collections/{{collection}}"),
-        (f"{DATABASE}/collections/{ID}/add", f"{KNOWN_DATABASE}/collections/{{collection}}/add"),
+        (
+            f"POST {DATABASE}/collections/{ID}/add",
+            f"{KNOWN_DATABASE}/collections/{{collection}}/add",
+        ),
+        (f"HEAD {DATABASE}/collections", f"{KNOWN_DATABASE}/collections"),
         (
             f"{DATABASE}/collections/{ID}/functions/summary",
             f"{KNOWN_DATABASE}/collections/{{collection}}/functions/{{function}}",
         ),
         (
-            f"/api/v2/tenants/{'t' * 600}/databases/d/collections/{ID}/query",
+            f"POST /api/v2/tenants/{'t' * 600}/databases/d/collections/{ID}/query",
             f"{KNOWN_DATABASE}/collections/{{collection}}/query",
         ),
-        (f"/api/v1/collections/{ID}/get", "/api/v1/collections/{collection}/get"),
+        (f"POST /api/v1/collections/{ID}/get", "/api/v1/collections/{collection}/get"),
         ("/api/v1/collections/documents", "/api/v1/collections/{collection}"),
         ("/", "/"),
         ("/admin", "{other}"),
+        (f"PATCH {DATABASE}/collections", "{other}"),
+        (f"get {DATABASE}/collections", "{other}"),
+        (f"{DATABASE}/collections/{ID}/add", "{other}"),
         (f"{DATABASE}/collections/{ID}/no-such", "{other}"),
         (f"{DATABASE}/", "{other}"),
         ("/api/v2/heartbeat/" + "x" * 5000, "{other}"),
@@ -100,8 +107,11 @@ ID = "0b5c0b0e-7e39-4c4d-9a8e-6f5b1f0f3c11"
 def test_the_route_is_the_path_with_names_and_ids_replaced(
     proxy: Proxy, path: str, route: str
 ) -> None:
+    """And the method, as long as Chroma has that path with that method."""
+    method, path = path.split(" ") if " " in path else ("GET", path)
     with httpx.Client(verify=VERIFY) as client:
-        request = client.build_request("GET", proxy.url, headers=proxy.right)
+        request = client.build_request(method, proxy.url, headers=proxy.right)
+        request.method = method
         request.extensions["target"] = path.encode()
         client.send(request)
     assert proxy.last_log_line(1)["route"] == route
@@ -142,6 +152,65 @@ def test_the_user_of_a_token_is_the_one_it_was_made_for(
         proxy.get(GUARDED, headers)
         line = proxy.last_log_line(number)
         assert (line["auth"], line["user"]) == (auth, user), headers
+
+
+def test_a_refusal_for_want_of_access_is_logged_with_the_user(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = make_proxy(recorder.address, users={"search": "read"}).start()
+    recorder.forget()
+    with httpx.Client(verify=VERIFY, headers=proxy.headers_of("search")) as client:
+        client.delete(f"{proxy.url}{DATABASE}/collections/documents")
+        client.post(f"{proxy.url}/no/such/path")
+    lines = [proxy.last_log_line(1), proxy.last_log_line(2)]
+    assert [(it["user"], it["auth"], it["status"], it["method"], it["route"]) for it in lines] == [
+        ("search", "forbidden", 403, "DELETE", f"{KNOWN_DATABASE}/collections/{{collection}}"),
+        ("search", "forbidden", 403, "POST", "{other}"),
+    ]
+    assert recorder.raw == b""
+
+
+def test_a_look_up_that_the_proxy_made_of_get_or_create_is_logged_as_it_came(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = make_proxy(recorder.address, users={"search": "read"}).start()
+    recorder.forget()
+    httpx.post(
+        f"{proxy.url}{DATABASE}/collections",
+        headers=proxy.headers_of("search"),
+        json={"name": "documents", "get_or_create": True},
+        verify=VERIFY,
+    )
+    [request] = recorder.requests
+    assert (request.method, request.target.decode()) == (
+        b"GET",
+        f"{DATABASE}/collections/documents",
+    )
+    line = proxy.last_log_line(1)
+    assert (line["user"], line["auth"], line["status"]) == ("search", "ok", 200)
+    assert (line["method"], line["route"]) == ("POST", f"{KNOWN_DATABASE}/collections")
+    assert line["path"] == f"{DATABASE}/collections"
+
+
+def test_pages_of_other_sites_write_no_user_into_the_log(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = make_proxy(recorder.address, users={"search": "read"}).start()
+    proxy.get(GUARDED, proxy.headers_of("search") | {"Origin": "https://evil.example"})
+    line = proxy.last_log_line(1)
+    assert (line["user"], line["auth"], line["status"]) == ("-", "origin", 403)
+
+
+def test_refusals_for_want_of_access_are_all_logged(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    """They are those of somebody who is known, and not held back as strangers' are."""
+    proxy = make_proxy(recorder.address, users={"search": "read"}).start()
+    headers = proxy.headers_of("search")
+    with httpx.Client(verify=VERIFY, headers=headers) as client:
+        answers = {client.post(f"{proxy.url}/api/v2/reset").status_code for _ in range(200)}
+    assert answers == {403}
+    assert proxy.last_log_line(200)["auth"] == "forbidden"
 
 
 def test_a_limited_request_is_logged_as_such(proxy: Proxy) -> None:
