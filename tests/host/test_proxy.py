@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import httpx
@@ -211,6 +212,72 @@ def test_without_authentication_everyone_is_served(
     proxy = make_proxy(chroma.address, auth="none").start()
     assert proxy.get(GUARDED).status_code == 200
     assert proxy.get(GUARDED, header("token", "whatever")).status_code == 200
+
+
+def test_without_authentication_everyone_may_everything(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = make_proxy(recorder.address, auth="none").start()
+    recorder.forget()
+    for path in ("/api/v2/reset", "/no/such/path", "/api/v2/%2e%2e"):
+        assert httpx.post(proxy.url + path, json={}, verify=VERIFY).status_code == 200
+    assert len(recorder.requests) == 3
+
+
+@pytest.mark.parametrize("user", [None, "ingest", "root"])
+def test_the_get_or_create_of_a_user_who_may_create_reaches_chroma_as_it_is(
+    proxy_with_users: Proxy, recorder: Recorder, user: str | None
+) -> None:
+    headers = proxy_with_users.headers_of(user) if user else proxy_with_users.right
+    recorder.forget()
+    httpx.post(
+        f"{proxy_with_users.url}/api/v1/collections",
+        headers=headers,
+        json={"name": "documents", "get_or_create": True},
+        verify=VERIFY,
+    )
+    [request] = recorder.requests
+    assert (request.method, request.target) == (b"POST", b"/api/v1/collections")
+
+
+def test_the_get_or_create_of_a_reader_keeps_its_query_string(
+    proxy_with_users: Proxy, recorder: Recorder
+) -> None:
+    """With which Chroma before 1.0 is told the tenant and the database."""
+    recorder.forget()
+    httpx.post(
+        f"{proxy_with_users.url}/api/v1/collections?tenant=acme&database=a%20b",
+        headers=proxy_with_users.headers_of("search") | {"Expect": "100-continue"},
+        json={"name": "documents-1", "get_or_create": True},
+        verify=VERIFY,
+    )
+    [request] = recorder.requests
+    expected = b"/api/v1/collections/documents-1?tenant=acme&database=a%20b"
+    assert (request.method, request.target) == (b"GET", expected)
+    assert b"expect" not in dict(request.headers)
+
+
+@pytest.mark.parametrize("name", ["add", "upsert", "collections"])
+def test_a_look_up_is_no_write_whatever_the_collections_name(
+    recorder: Recorder, make_proxy: Callable[..., Proxy], name: str
+) -> None:
+    """Which would be refused while the disk or the memory is almost full."""
+    proxy = make_proxy(recorder.address, users=USERS).start()
+    for switch in ("disk/disk", "memory/memory"):
+        with socket.socket(socket.AF_UNIX) as runtime:
+            runtime.connect(str(proxy.admin_socket))
+            runtime.sendall(f"disable server {switch}\n".encode())
+            runtime.recv(1000)
+    sent = {
+        "json": {"name": name, "get_or_create": True},
+        "verify": VERIFY,
+        "timeout": 30,
+    }
+    url = f"{proxy.url}/api/v1/collections"
+    search = httpx.post(url, headers=proxy.headers_of("search"), **sent)  # type: ignore[arg-type]
+    assert search.status_code == 200
+    write = httpx.post(f"{url}/x/add", headers=proxy.headers_of("ingest"), **sent)  # type: ignore[arg-type]
+    assert write.status_code == 507
 
 
 @pytest.fixture(scope="module")
