@@ -14,6 +14,7 @@ from chroma_stack.settings import Setting
 from tests.unit import costs, reference
 
 DOCS = Path(__file__).parents[2] / "docs"
+HOST = DOCS.parent / "chroma_stack" / "host"
 
 
 def settings_page(page: str) -> str:
@@ -35,6 +36,34 @@ def template_page(page: str) -> str:
     return _replaced(page, "| only with the CDK | why |", _reasons("only with the CDK", missing))
 
 
+DATABASE = "/api/v2/tenants/{tenant}/databases/{database}"
+NEEDS = {
+    "open": "no credential",
+    "create": "`write`; `read` by [get_or_create](#what-comes-of-get_or_create_collection-by-a-reader)",
+}
+ACCESS_TABLE = re.compile("(?s)(<!-- access table -->\n).*?(<!-- end of access table -->\n)")
+
+
+def users_page(page: str) -> str:
+    """The page with what each request needs, of the proxy's own table."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for paragraph in (HOST / "access.map").read_text().split("\n\n")[1:]:
+        what, *lines = paragraph.splitlines()
+        for line in lines:
+            request, needs = line.split()
+            request = request.replace(":", " ", 1).replace(DATABASE, "…")
+            rows.setdefault((what.removeprefix("# "), needs), []).append(f"`{request}`")
+    table = [f"`…` is `{DATABASE}`.", "", "| what | needs | requests |", "| --- | --- | --- |"]
+    table += [
+        f"| {what} | {NEEDS.get(needs, f'`{needs}`')} | {', '.join(requests)} |"
+        for (what, needs), requests in rows.items()
+    ]
+    text = "\n".join(table)
+    page, count = ACCESS_TABLE.subn(lambda it: f"{it[1]}{text}\n{it[2]}", page)
+    assert count == 1
+    return page
+
+
 def readme(page: str) -> str:
     """The README with what a server costs, of the price list and the default template."""
     page = _replaced(page, "| what | price | a month |", costs.table("what", costs.with_total()))
@@ -49,6 +78,7 @@ PAGES: Mapping[Path, Callable[[str], str]] = {
     DOCS / "settings.md": settings_page,
     DOCS / "template.md": template_page,
     DOCS / "reference.md": lambda _: reference.page(),
+    DOCS / "users.md": users_page,
     DOCS.parent / "README.md": readme,
 }
 
