@@ -78,11 +78,13 @@ dashboard: .venv/installed-dev node_modules/installed
 
 # Power cuts of an emulated machine under writers: make soak CUTS=20
 # Kills of bare servers under writers: make soak KILLS=500
+# Attempts of users to do what they may not: make soak ATTEMPTS=10000
 CUTS ?= 20
 soak: .venv/installed-dev node_modules/installed
 	tests/install-programs host machine
-	$(if $(KILLS),python -m tests.host.kills --kills $(KILLS),CUTS=$(CUTS) \
-		pytest -s tests/machine/test_life.py -k power_cut) $(ARGS)
+	$(if $(KILLS),python -m tests.host.kills --kills $(KILLS),$(if $(ATTEMPTS),ATTEMPTS=$(ATTEMPTS) \
+		pytest --durations=0 tests/host/test_access_bypass.py,CUTS=$(CUTS) \
+		pytest -s tests/machine/test_life.py -k power_cut)) $(ARGS)
 
 bench: .venv/installed-dev node_modules/installed
 	tests/install-programs host machine bench
