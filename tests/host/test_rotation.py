@@ -55,13 +55,18 @@ class Load:
     @contextmanager
     def on(cls, proxy: Proxy, clients: int = 4, *, tls: bool = False) -> Iterator[Load]:
         load = cls(proxy, tls=tls)
-        threads = [threading.Thread(target=load.client) for _ in range(clients)]
+        with load.running(clients):
+            yield load
+
+    @contextmanager
+    def running(self, clients: int) -> Iterator[None]:
+        threads = [threading.Thread(target=self.client) for _ in range(clients)]
         for thread in threads:
             thread.start()
         try:
-            yield load
+            yield
         finally:
-            load._over.set()
+            self._over.set()
             for thread in threads:
                 thread.join()
 
@@ -159,3 +164,96 @@ def test_a_secret_that_holds_bytes_is_refused(make_proxy: Callable[..., Proxy]) 
     assert taken.returncode == 1
     assert "no plain string" in taken.stderr
     assert not proxy.credentials.exists()
+
+
+class Account:
+    """Users as a deployment makes them, in an account of their own, with the real command line."""
+
+    path = "/chroma/Chroma/Server/users"
+
+    def __init__(self, aws: MotoServer, proxy: Proxy) -> None:
+        self._secrets, self._parameters = aws.client("secretsmanager"), aws.client("ssm")
+        self._arns: dict[str, str] = {}
+        self.proxy = proxy
+        tools = Path(sys.executable).parent
+        proxy.environment |= aws.environment | {"PATH": f"{tools}:{proxy.environment['PATH']}"}
+        proxy.settings |= {"AUTH_SECRET": self.make("chroma", proxy.credential)}
+        proxy.settings |= {"REGION": aws.region, "USERS": self.path}
+
+    def make(self, name: str, value: str) -> str:
+        self._arns[name] = self._secrets.create_secret(Name=name, SecretString=value)["ARN"]
+        return self._arns[name]
+
+    def add(self, name: str, access: str, token: str) -> None:
+        self.make(name, token)
+        self.give(name, access)
+
+    def give(self, name: str, access: str) -> None:
+        value = f"{access} {self._arns[name]}"
+        path = f"{self.path}/{name}"
+        self._parameters.put_parameter(Name=path, Type="String", Value=value, Overwrite=True)
+
+    def remove(self, name: str) -> None:
+        self._parameters.delete_parameter(Name=f"{self.path}/{name}")
+        self.lose(name)
+
+    def lose(self, name: str) -> None:
+        """Has the secret be deleted, with what it holds."""
+        self._secrets.delete_secret(SecretId=self._arns[name], ForceDeleteWithoutRecovery=True)
+
+    def rotate(self, name: str, token: str) -> None:
+        self._secrets.put_secret_value(SecretId=self._arns[name], SecretString=token)
+
+    def take_up(self) -> str:
+        """What the instance does every minute, and what it says."""
+        taken = run(self.proxy, "credential")
+        assert taken.returncode == 0, taken.stderr
+        return taken.stderr
+
+    def users(self) -> list[str]:
+        """The users and what they may, as the proxy knows them."""
+        lines = self.proxy.credentials.read_text().splitlines()
+        return [line.split()[1] for line in lines if not line.startswith("#")]
+
+
+def test_users_come_change_and_go_and_no_request_of_the_others_fails(
+    chroma: ChromaServer, make_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = make_proxy(chroma.address, credential="value-0")
+    with MotoServer() as aws:
+        account = Account(aws, proxy)
+        account.add("search", "read", "search-0")
+        account.take_up()
+        proxy.start()
+        as_search = Load(proxy)
+        as_search.credential = "search-0"
+        with Load.on(proxy, 2) as load, as_search.running(2):
+            for n in range(12):  # of these one page of parameters has ten
+                account.add(f"user-{n}", "write", f"user-{n}-0")
+            account.take_up()
+            assert {status(proxy, f"user-{n}-0") for n in range(12)} == {200}
+
+            account.rotate("search", "search-1")
+            account.rotate("user-1", "user-1-1")
+            account.take_up()
+            assert [status(proxy, it) for it in ("search-0", "search-1", "user-1-1")] == [200] * 3
+            as_search.credential = "search-1"
+
+            account.give("search", "admin")
+            account.take_up()
+            assert "search:admin" in account.users()
+            assert "search:read" not in account.users()
+
+            account.remove("user-0")
+            account.lose("user-2")
+            said = account.take_up()
+            assert [status(proxy, it) for it in ("user-0-0", "user-2-0")] == [401, 200]
+            assert said.startswith("credential: user user-2: the secret ")
+            assert said.count("\n") == 1
+
+            account.rotate("chroma", "value-1")
+            account.take_up()
+            load.credential = "value-1"
+            time.sleep(0.2)
+    assert load.failures == as_search.failures == []
+    assert min(load.served, as_search.served) > 100

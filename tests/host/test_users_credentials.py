@@ -237,6 +237,23 @@ def test_for_a_value_before_secrets_manager_is_asked_once(proxy: Proxy, search: 
     assert accepted(proxy)[1:] == ["search:read", "search:read"]
 
 
+def test_at_boot_the_values_before_are_taken_up_too(proxy: Proxy, search: User) -> None:
+    search.rotate("another-token")
+    update(proxy)
+    assert accepted(proxy)[1:] == ["search:read", "search:read"]
+
+
+def test_for_a_user_who_is_added_secrets_manager_is_not_asked_for_a_value_before(
+    proxy: Proxy, search: User
+) -> None:
+    update(proxy)
+    added = User(proxy, "added")
+    added.rotate("another-token")
+    update(proxy)
+    assert accepted(proxy)[1:] == ["added:read", "search:read"]
+    assert not [it for it in search.secret.calls() if "AWSPREVIOUS" in it]
+
+
 def test_a_value_before_that_could_not_be_asked_for_is_the_one_that_was_accepted(
     proxy: Proxy, search: User
 ) -> None:
