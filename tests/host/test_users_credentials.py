@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.haproxys import AMAZON_LINUX, INSTALLED, haproxy
+from tests.host.programs import HOST
 from tests.host.proxy import Proxy, as_password, digest, header
 from tests.host.recorder import Recorder
 from tests.host.test_credential import OLD, Secret, accepted, run
@@ -521,6 +522,69 @@ def test_two_updates_at_once_do_no_harm(proxy: Proxy, search: User, ingest: User
             it.join()
         assert (search.status, ingest.status) == (200, 200)
     assert accepted(proxy).count("search:read") == 2
+
+
+@pytest.mark.parametrize("token_header", ["", "Authorization", "X-Chroma-Token"])
+def test_the_self_test_fails_where_a_reader_may_delete(
+    recorder: Recorder, make_proxy: Callable[..., Proxy], token_header: str
+) -> None:
+    proxy = make_proxy(recorder.address, token_header=token_header)
+    proxy.settings["USERS"] = USERS
+    Secret(proxy).put(proxy.credential)
+    User(proxy, "ingest", "write")
+    User(proxy, "search", "read")
+    update(proxy)
+    proxy.start()
+    tested = run(proxy, "self-test")
+    assert (tested.returncode, tested.stderr) == (0, "")
+    asked = [it for it in proxy.log_lines() if it["method"] == "DELETE"]
+    assert {(it["user"], it["status"]) for it in asked} == {("search", 403)}
+    proxy.stop()
+    table = Path(proxy.environment["PROXY_ACCESS"]).read_text()
+    wrong_table = proxy.folder / "access.map"
+    wrong_table.write_text(table.replace(" admin", " read"))
+    proxy.environment["PROXY_ACCESS"] = str(wrong_table)
+    proxy.start()
+    tested = run(proxy, "self-test")
+    assert tested.returncode == 1
+    assert "a user who may only read is not refused: DELETE was answered with 200" in tested.stderr
+
+
+def test_a_reader_who_cannot_be_read_or_has_changed_does_not_fail_the_self_test(
+    proxy: Proxy, search: User
+) -> None:
+    update(proxy)
+    proxy.start()
+    search.secret.put("another-token")
+    assert run(proxy, "self-test").returncode == 0
+    search.secret.fails()
+    assert run(proxy, "self-test").returncode == 0
+    search.remove()
+    tested = run(proxy, "self-test")
+    assert (tested.returncode, tested.stderr) == (0, "")
+
+
+def test_an_aws_that_does_not_answer_is_given_up(proxy: Proxy, main: Secret, search: User) -> None:
+    program = (HOST / "credential").read_text()
+    quick = proxy.folder / "credential"
+    quick.write_text(program.replace("CALL_TIMEOUT = 100, 150, 50", "CALL_TIMEOUT = 100, 150, 1"))
+    assert quick.read_text() != program
+    quick.chmod(0o755)
+    run(proxy, "credential")
+    # With a process of its own that holds the pipe open.
+    slow = proxy.folder / "bin" / "slow"
+    (proxy.folder / "bin" / "aws").rename(slow)
+    (proxy.folder / "bin" / "aws").write_text(
+        f'#!/bin/bash\n[[ $2 != get-parameters-by-path ]] || {{ sleep 60; true; }}\nexec {slow} "$@"\n'
+    )
+    (proxy.folder / "bin" / "aws").chmod(0o755)
+    main.rotate("another-main-token")
+    taken = subprocess.run(
+        [quick], env=proxy.environment, capture_output=True, text=True, timeout=40
+    )
+    assert taken.returncode == 0, taken.stderr
+    assert "the list of users cannot be read: no answer from ssm" in taken.stderr
+    assert accepted(proxy) == ["admin:admin", "admin:admin", "search:read"]
 
 
 def test_a_users_credential_is_in_no_file_argument_or_log(
