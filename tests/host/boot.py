@@ -6,6 +6,8 @@ with the error that is there. Time jumps where the script sleeps.
 
 from __future__ import annotations
 
+import grp
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -154,6 +156,7 @@ class Boot:
                 "CALLS": str(self.calls),
                 "ANSWERS": str(self.answers),
                 "PROXY_CREDENTIALS": f"{self.root}/credentials",
+                "PROXY_GROUP": grp.getgrgid(os.getgid()).gr_name,
                 "CREDENTIAL_MADE": f"{self.root}/credential-made",
                 "CREDENTIAL_PROBLEM": f"{self.root}/credential-problem",
                 "DISK": str(self.disk),

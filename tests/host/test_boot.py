@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.boot import ADDRESS, IMAGE_ID, INSTANCE, VOLUME, Boot
+from tests.host.boot import ADDRESS, IMAGE_ID, INSTANCE, SECRET, VOLUME, Boot
 from tests.host.programs import wait_until
 
 INTERFACE = "eni-0123456789abcdef0"
@@ -479,6 +479,20 @@ def test_a_broken_secret_fails_closed(boot: Boot, secret: str, sentence: str) ->
     assert sentence in said
     assert "two words" not in said
     assert not boot.called("systemctl enable --now")
+
+
+def test_a_user_whose_secret_is_of_no_use_fails_no_boot(tmp_path: Path) -> None:
+    boot = Boot(tmp_path, USERS="/chroma/Chroma/Server/users")
+    boot.real("credential")
+    users = [{"Name": "/chroma/Chroma/Server/users/search", "Value": f"read {SECRET[:-1]}x"}]
+    boot.answer("get-parameters-by-path", json.dumps({"Parameters": users}))
+    values = [{"ARN": SECRET, "SecretString": "a-token"}]
+    values += [{"ARN": f"{SECRET[:-1]}x", "SecretString": "two words"}]
+    boot.answer("batch-get-secret-value", json.dumps({"SecretValues": values}))
+    said = boot.run()
+    assert boot.signals == [f"SUCCESS {INSTANCE}"]
+    assert "user search: the secret may hold only ASCII letters" in said
+    assert "two words" not in said
 
 
 def test_a_proxy_that_lets_everybody_in_keeps_the_server_off_its_address(boot: Boot) -> None:

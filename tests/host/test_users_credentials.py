@@ -290,10 +290,10 @@ def test_a_secret_that_cannot_be_used_changes_nothing_for_its_user_or_anybody_el
     [sentence] = problems(proxy)
     assert sentence.startswith("user search: the secret ")
     assert sentence.endswith("the last good value stays")
-    assert not value or value not in taken.stderr + sentence
-    assert taken.stderr == f"credential: {sentence}\n"
+    assert not value or value not in taken.stdout + sentence
+    assert taken.stdout.splitlines()[0] == f"credential: {sentence}"
     # It is logged once.
-    assert update(proxy).stderr == ""
+    assert update(proxy).stdout == ""
     search.secret.works()
     search.secret.put("a-good-one")
     search.token = "a-good-one"
@@ -311,8 +311,8 @@ def test_at_boot_a_users_secret_that_cannot_be_used_is_only_logged(
     else:
         search.secret.put(value)
     taken = update(proxy)
-    assert "credential: user search: the secret " in taken.stderr
-    assert "nobody is let in by it" in taken.stderr
+    assert "credential: user search: the secret " in taken.stdout
+    assert "nobody is let in by it" in taken.stdout
     assert accepted(proxy) == ["admin:admin", "ingest:write"]
     proxy.start()
     assert (search.status, ingest.status) == (401, 200)
@@ -427,7 +427,7 @@ def test_a_list_that_cannot_be_read_keeps_all_users_while_the_main_credential_go
     error.write_text("An error occurred (AccessDeniedException) when calling: no.")
     main.rotate("another-main-token")
     taken = update(proxy)
-    assert "the list of users cannot be read" in taken.stderr
+    assert "the list of users cannot be read" in taken.stdout
     assert "all users stay as they are" in problems(proxy)[0]
     assert search.status == 200
     assert status(proxy, "another-main-token") == status(proxy, proxy.credential) == 200
@@ -440,7 +440,7 @@ def test_a_list_that_cannot_be_read_keeps_all_users_while_the_main_credential_go
 def test_at_boot_a_list_that_cannot_be_read_is_only_logged(proxy: Proxy, search: User) -> None:
     error = search.secret.account / "get-parameters-by-path.error"
     error.write_text("Could not connect to the endpoint URL")
-    assert "the list of users cannot be read" in update(proxy).stderr
+    assert "the list of users cannot be read" in update(proxy).stdout
     assert accepted(proxy) == ["admin:admin"]
 
 
@@ -564,27 +564,55 @@ def test_a_reader_who_cannot_be_read_or_has_changed_does_not_fail_the_self_test(
     assert (tested.returncode, tested.stderr) == (0, "")
 
 
-def test_an_aws_that_does_not_answer_is_given_up(proxy: Proxy, main: Secret, search: User) -> None:
+def with_limits(proxy: Proxy, limits: str) -> Path:
+    """`credential` with other limits, in seconds: for the lock, all that is read, and one call."""
     program = (HOST / "credential").read_text()
+    before = "LOCK_TIMEOUT, READ_TIMEOUT, CALL_TIMEOUT = 100, 150, 50"
+    assert before in program
     quick = proxy.folder / "credential"
-    quick.write_text(program.replace("CALL_TIMEOUT = 100, 150, 50", "CALL_TIMEOUT = 100, 150, 1"))
-    assert quick.read_text() != program
+    quick.write_text(program.replace(before, before.split("=")[0] + f"= {limits}"))
     quick.chmod(0o755)
-    run(proxy, "credential")
-    # With a process of its own that holds the pipe open.
-    slow = proxy.folder / "bin" / "slow"
-    (proxy.folder / "bin" / "aws").rename(slow)
-    (proxy.folder / "bin" / "aws").write_text(
-        f'#!/bin/bash\n[[ $2 != get-parameters-by-path ]] || {{ sleep 60; true; }}\nexec {slow} "$@"\n'
+    return quick
+
+
+def slow_down(proxy: Proxy, action: str) -> None:
+    """Has an action of `aws` hang, with a process of its own that holds the pipe open."""
+    aws = proxy.folder / "bin" / "aws"
+    real = aws.rename(aws.with_name("real-aws"))
+    aws.write_text(
+        f'#!/bin/bash\n[[ $2 != {action} ]] || {{ sleep 60; true; }}\nexec {real} "$@"\n'
     )
-    (proxy.folder / "bin" / "aws").chmod(0o755)
+    aws.chmod(0o755)
+
+
+def test_a_list_that_does_not_come_is_given_up(proxy: Proxy, main: Secret, search: User) -> None:
+    update(proxy)
     main.rotate("another-main-token")
-    taken = subprocess.run(
-        [quick], env=proxy.environment, capture_output=True, text=True, timeout=40
-    )
+    slow_down(proxy, "get-parameters-by-path")
+    quick = with_limits(proxy, "100, 150, 2")
+    taken = subprocess.run([quick], env=proxy.environment, capture_output=True, text=True)
     assert taken.returncode == 0, taken.stderr
-    assert "the list of users cannot be read: no answer from ssm" in taken.stderr
+    assert "the list of users cannot be read: no answer from ssm" in taken.stdout
     assert accepted(proxy) == ["admin:admin", "admin:admin", "search:read"]
+
+
+def test_users_for_whom_there_was_no_time_are_asked_for_the_next_time(
+    proxy: Proxy, main: Secret, search: User, ingest: User
+) -> None:
+    update(proxy)
+    new = User(proxy, "new")
+    main.rotate("another-main-token", age=OLD)
+    slow_down(proxy, "batch-get-secret-value")
+    quick = with_limits(proxy, "100, 3, 2")
+    taken = subprocess.run([quick], env=proxy.environment, capture_output=True, text=True)
+    assert taken.returncode == 1
+    assert {it.split(":")[0] for it in problems(proxy)} >= {"user new"}
+    assert accepted(proxy) == ["admin:admin", "ingest:write", "search:read"]
+    (proxy.folder / "bin" / "real-aws").rename(proxy.folder / "bin" / "aws")
+    update(proxy)
+    assert accepted(proxy)[2:] == ["ingest:write", "new:read", "search:read"]
+    assert problems(proxy) == []
+    assert new.proxy is proxy
 
 
 def test_a_users_credential_is_in_no_file_argument_or_log(
