@@ -252,7 +252,7 @@ class ChromaServer(IChromaServer):
         :param hostname: its name or address.
         :param port: its port. Default: 8000.
         :param security_group: what its ``connections`` open.
-        :param secret: holds its credential. Default: none is known, and
+        :param secret: holds its credential, or that of a user of it. Default: none is known, and
             ``grant_read_credential`` raises.
         :param tls: whether its URL begins with ``https``. Default: no.
         :param ca_certificate_parameter_name: the parameter of Systems Manager that holds the

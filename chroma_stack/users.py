@@ -153,7 +153,7 @@ SETTINGS = (
         field="users",
         meaning="Users, each with a credential of its own and an access, `read`, `write` or "
         "`admin`, separated by commas.",
-        note="For example `search:read,ingest:write`.",
+        note="For example `search:read,ingest:write`; [users.md](users.md) says what each may do.",
         without="none beside the main credential",
         parse=parse,
         several=True,

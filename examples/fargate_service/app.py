@@ -11,7 +11,7 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from chroma_stack import ChromaServer
+from chroma_stack import ChromaAccess, ChromaServer
 
 
 class ServiceStack(cdk.Stack):
@@ -35,7 +35,7 @@ class ServiceStack(cdk.Stack):
             },
         )
         self.chroma = ChromaServer(self, "Chroma", vpc=vpc)
-        assert self.chroma.secret is not None
+        user = self.chroma.add_user("service", access=ChromaAccess.READ)
 
         task = ecs.FargateTaskDefinition(
             self,
@@ -52,7 +52,7 @@ class ServiceStack(cdk.Stack):
                 "CHROMA_HOST": self.chroma.endpoint.hostname,
                 "CHROMA_PORT": str(self.chroma.endpoint.port),
             },
-            secrets={"CHROMA_CREDENTIAL": ecs.Secret.from_secrets_manager(self.chroma.secret)},
+            secrets={"CHROMA_CREDENTIAL": ecs.Secret.from_secrets_manager(user.secret)},
             logging=ecs.LogDrivers.aws_logs(
                 stream_prefix="app", log_group=self._log_group("ServiceLogs")
             ),
@@ -68,7 +68,7 @@ class ServiceStack(cdk.Stack):
             circuit_breaker=ecs.DeploymentCircuitBreaker(rollback=True),
         )
         # ECS reads the credential for the container, by the execution role.
-        self.chroma.grant_connect(service, grantee=task.obtain_execution_role())
+        self.chroma.grant_connect(service, task.obtain_execution_role(), user=user)
         # Its tasks start when the server serves and its port is open. Not the whole service waits:
         # the port is opened for its security group, which has to be there before.
         service.node.find_child("Service").node.add_dependency(self.chroma)

@@ -13,7 +13,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from chroma_stack import ChromaServer
+from chroma_stack import ChromaAccess, ChromaServer
 
 ANSWER_MODEL = "amazon.nova-lite-v1:0"
 """Offered on demand in us-east-1; in most other regions only by an inference profile, which
@@ -45,7 +45,8 @@ class RagStack(cdk.Stack):
             },
         )
         self.chroma = ChromaServer(self, "Chroma", vpc=vpc)
-        assert self.chroma.secret is not None
+        # It makes a collection and fills it, and can delete none.
+        user = self.chroma.add_user("rag", access=ChromaAccess.WRITE)
 
         embedding = bedrock.FoundationModel.from_foundation_model_id(
             self,
@@ -74,12 +75,12 @@ class RagStack(cdk.Stack):
             log_group=self._log_group("FunctionLogs"),
             environment={
                 "CHROMA_URL": self.chroma.endpoint.url,
-                "CHROMA_SECRET": self.chroma.secret.secret_arn,
+                "CHROMA_SECRET": user.secret.secret_arn,
                 "EMBEDDING_MODEL": embedding.model_id,
                 "ANSWER_MODEL": answer.model_id,
             },
         )
-        self.chroma.grant_connect(function)
+        self.chroma.grant_connect(function, user=user)
         # Converse is allowed by the same action:
         # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html
         function.add_to_role_policy(

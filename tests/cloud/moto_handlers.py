@@ -302,7 +302,7 @@ class Secret(CloudFormationModel):
 class StandardParameter(CloudFormationModel):
     """`AWS::SSM::Parameter` of the standard tier. Its `Ref` is the name, which is generated unless it is given.
 
-    There is no update: our stacks make new ones instead.
+    Only one whose name is given is updated: of those with a generated name our stacks make new ones instead.
     """
 
     def __init__(self, name: str, properties: Properties) -> None:
@@ -335,6 +335,31 @@ class StandardParameter(CloudFormationModel):
     ) -> StandardParameter:
         properties = cloudformation_json["Properties"]
         name = properties.get("Name") or f"CFN-{kwargs['LogicalId']}-{secrets.token_hex(6)}"
+        cls._put(name, properties, account_id, region_name, overwrite=False)
+        return cls(name, properties)
+
+    @classmethod
+    def update_from_cloudformation_json(
+        cls,
+        original_resource: StandardParameter,
+        new_resource_name: str,
+        cloudformation_json: Properties,
+        account_id: str,
+        region_name: str,
+    ) -> StandardParameter:
+        properties, name = (
+            cloudformation_json["Properties"],
+            original_resource.physical_resource_id,
+        )
+        if properties.get("Name") != name:
+            raise ValidationError(message=f"{name}: our stacks never overwrite it")
+        cls._put(name, properties, account_id, region_name, overwrite=True)
+        return cls(name, properties)
+
+    @staticmethod
+    def _put(
+        name: str, properties: Properties, account_id: str, region_name: str, *, overwrite: bool
+    ) -> None:
         if len(properties["Value"].encode()) > LARGEST_PARAMETER or "{{" in properties["Value"]:
             raise ValidationError(message=f"{name}: not a value of a standard parameter")
         ssm_backends[account_id][region_name].put_parameter(
@@ -344,13 +369,15 @@ class StandardParameter(CloudFormationModel):
             parameter_type=properties["Type"],
             allowed_pattern="",
             keyid="",
-            overwrite=False,
-            tags=[{"Key": key, "Value": it} for key, it in properties.get("Tags", {}).items()],
+            overwrite=overwrite,
+            # An overwritten parameter keeps its own.
+            tags=[]
+            if overwrite
+            else [{"Key": key, "Value": it} for key, it in properties.get("Tags", {}).items()],
             data_type="text",
             tier="Standard",
             policies=None,
         )
-        return cls(name, properties)
 
     @classmethod
     def delete_from_cloudformation_json(

@@ -23,6 +23,7 @@ EVERYTHING: Context = {
     "instanceType": "t4g.small",
     "logRetentionDays": 14,
     "alarmEmail": "ops@example.com",
+    "users": "search:read,ingest:write",
     "dashboard": "true",
     "maintenanceWindow": "first-sun:04:00",
     "unattendedSecurityUpdates": "true",
@@ -270,6 +271,27 @@ def test_the_dashboard_shows_what_the_instance_sends(first: Seen) -> None:
     assert len(graphs) > 4
     assert "Heartbeat" in json.dumps(graphs)
     assert first.settings["SERVER"] in json.dumps(graphs)
+
+
+def test_the_instance_finds_the_users_and_may_read_their_credentials(
+    aws: MotoServer, first: Seen
+) -> None:
+    path = first.settings["USERS"]
+    assert path == f"/chroma/{first.settings['SERVER']}/users"
+    found = aws.client("ssm").get_parameters_by_path(Path=path)["Parameters"]
+    told = {it["Name"].rpartition("/")[2]: it["Value"].split(" ") for it in found}
+    assert {name: access for name, (access, _) in told.items()} == {
+        "search": "read",
+        "ingest": "write",
+    }
+    permissions = allowed(aws, instance_role(aws))
+    [listing] = permissions["ssm:GetParametersByPath"]
+    assert [it.partition(":parameter")[2] for it in listing["Resource"]] == [path, f"{path}/*"]
+    [tagged] = [it for it in permissions["secretsmanager:GetSecretValue"] if "Condition" in it]
+    [(condition, server)] = tagged["Condition"]["StringEquals"].items()
+    for _, secret in told.values():
+        tags = aws.client("secretsmanager").describe_secret(SecretId=secret)["Tags"]
+        assert {"Key": condition.removeprefix("aws:ResourceTag/"), "Value": server} in tags
 
 
 # --- looked after ----------------------------------------------------------------------------------------------------

@@ -88,8 +88,10 @@ def security_group(aws: MotoServer, stack: str, part: str) -> str:
 
 
 def secret(aws: MotoServer, stack: str) -> tuple[str, str]:
-    """The ARN of a stack's only secret, and its value."""
-    arn = aws.physical_id(stack, "AWS::SecretsManager::Secret")
+    """The ARN of the secret of a stack's only user, and its value."""
+    [arn] = [
+        it for it in aws.physical_ids(stack, "AWS::SecretsManager::Secret") if "ChromaUser" in it
+    ]
     value = aws.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]
     return arn, value
 

@@ -195,10 +195,17 @@ def test_a_value_that_no_standard_parameter_holds_is_an_error(
         create(account, Text=with_properties(PARAMETER, Value=value))
 
 
-def test_a_parameter_is_never_overwritten(account: MotoServer) -> None:
+def test_a_parameter_with_a_generated_name_is_never_overwritten(account: MotoServer) -> None:
     create(account, Text=PARAMETER)
-    with pytest.raises(ClientError, match="changes AWS::SSM::Parameter"):
+    with pytest.raises(ClientError, match="never overwrite it"):
         update(account, Text=with_properties(PARAMETER, Value="another text"))
+
+
+def test_a_parameter_whose_name_is_given_takes_another_value(account: MotoServer) -> None:
+    named = with_properties(PARAMETER, Name="/users/search")
+    create(account, Text=named)
+    update(account, Text=with_properties(named, Value="another text"))
+    assert account.parameters("Small") == {"/users/search": "another text"}
 
 
 def test_without_an_update_policy_a_new_launch_template_version_leaves_the_instance_alone(

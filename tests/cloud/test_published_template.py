@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import subprocess
 import sys
 import urllib.request
@@ -44,6 +45,11 @@ SETTINGS = {
         'ParameterKey=ChromaServerAuthCredentials,ParameterValue="test-token" '
         f'ParameterKey=ChromaServerAuthProvider,ParameterValue="{TOKEN_PROVIDER}" '
         'ParameterKey=ChromaAuthTokenTransportHeader,ParameterValue="X-Chroma-Token"'
+    ),
+    "ReaderStack": (
+        'ParameterKey=ChromaServerAuthCredentials,ParameterValue="test-token" '
+        f'ParameterKey=ChromaServerAuthProvider,ParameterValue="{TOKEN_PROVIDER}" '
+        "ParameterKey=ReaderUser,ParameterValue=search"
     ),
     # Chroma's documentation has {'x-honeycomb-team': 'abc'} here, see the test of it.
     "TraceStack": (
@@ -227,6 +233,24 @@ def test_a_credential_is_in_a_secret_that_an_output_tells_how_to_read(
     assert made.settings["AUTH_TOKEN_HEADER"] == "X-Chroma-Token"
     assert made.settings["AUTH_SECRET"] in made.outputs["CredentialCommand"]
     assert "test-token" not in aws.launched_user_data("TokenStack")
+
+
+def test_a_reader_has_a_generated_credential_that_an_output_tells_how_to_read(
+    aws: MotoServer, others: dict[str, Deployed]
+) -> None:
+    made = others["ReaderStack"]
+    [token] = [it for it in made.secrets if it != "test-token"]
+    assert re.fullmatch("[A-Za-z0-9]{40}", token)
+    found = aws.client("ssm").get_parameters_by_path(Path=made.settings["USERS"])["Parameters"]
+    [(name, value)] = [(it["Name"], it["Value"]) for it in found]
+    assert name == f"{made.settings['USERS']}/search"
+    assert value.startswith("read arn:aws:secretsmanager:")
+    command = made.outputs["UserCredentialCommand"].replace("NAME", "search")
+    assert run(aws, f"bash -c {shlex.quote(command)}").strip() == token
+    assert made.settings["AUTH_TOKEN_HEADER"] == ""
+    assert made.outputs["Authentication"].startswith("Authorization: Bearer TOKEN, or X-Chroma")
+    assert token not in aws.launched_user_data("ReaderStack")
+    assert "UserCredentialCommand" not in others["TokenStack"].outputs
 
 
 def test_the_settings_of_traces_reach_the_instance(others: dict[str, Deployed]) -> None:

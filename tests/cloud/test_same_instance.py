@@ -19,6 +19,7 @@ PARAMETERS = {
         "ChromaServerAuthCredentials": "test-token",
         "ChromaServerAuthProvider": "chromadb.auth.token_authn.TokenAuthenticationServerProvider",
         "ChromaAuthTokenTransportHeader": "X-Chroma-Token",
+        "ReaderUser": "search",
     },
     "Traces": {
         "ChromaOtelCollectionEndpoint": "api.honeycomb.com",
@@ -31,7 +32,7 @@ PARAMETERS = {
 
 SETTINGS: dict[str, dict[str, str | int]] = {
     "Open": {"keyName": "mykey", "auth": "none"},
-    "Token": {"authTokenHeader": "X-Chroma-Token"},
+    "Token": {"authTokenHeader": "X-Chroma-Token", "users": "search:read,ingest:write"},
     "Traces": {
         "auth": "none",
         "otelCollectionEndpoint": "api.honeycomb.com",
@@ -50,6 +51,7 @@ IDS = {
     "SERVER": r"\S+/\S+",
     "STACK": r"\S+",
     "TLS_NAMES": r"ec2-\S+ [0-9.]+",
+    "USERS": r"/chroma/\S+/users",
     "VOLUME": r"vol-\w+",
 }
 """The settings that name what each stack has of its own."""

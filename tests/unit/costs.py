@@ -120,6 +120,11 @@ def options() -> list[Row]:
     running = WORKING_HOURS / WEEK
     return [
         Row(
+            "ten `users`: their secrets; the call that reads the main one reads them too",
+            linked("secret", f"${price('secret'):.2f} each"),
+            price("secret") * 10,
+        ),
+        Row(
             f"`alarmEmail`: alarms on {alarms} metrics, of which an account has {_free('alarm')} free",
             linked("alarm", f"${price('alarm'):.2f} each"),
             beyond_free("alarm", alarms),

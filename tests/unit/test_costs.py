@@ -14,8 +14,12 @@ from tests.unit import costs
 from tests.unit.synthesis import template
 
 ROOT = Path(__file__).parents[2]
+BATCH = 20
+"""Secrets that one call reads:
+https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_BatchGetSecretValue.html"""
 README = (ROOT / "README.md").read_text()
 EVERYTHING = {
+    "users": "search:read,ingest:write",
     "alarmEmail": "someone@example.com",
     "dashboard": "true",
     "maintenanceWindow": "sun:04:00",
@@ -85,6 +89,15 @@ def test_the_agent_sends_the_metrics_that_are_counted() -> None:
     agent = json.loads((costs.HOST / "cloudwatch-agent.json").read_text())
     sent = [it["measurement"] for it in agent["metrics"]["metrics_collected"].values()]
     assert costs.agent_metrics() == sum(map(len, sent))
+
+
+def test_ten_users_cost_their_secrets_alone() -> None:
+    [row] = [it for it in costs.options() if "`users`" in it.what]
+    users = ",".join(f"user-{number}:read" for number in range(10))
+    made = template(users=users).find_resources("AWS::SecretsManager::Secret")
+    more = len(made) - len(template().find_resources("AWS::SecretsManager::Secret"))
+    assert row.month == pytest.approx(more * costs.price("secret"))
+    assert len(made) <= BATCH, "another call for each 20"
 
 
 def test_an_alarm_on_an_expression_costs_as_its_metrics() -> None:

@@ -66,6 +66,25 @@ def inside(name: str, group: str = "ChromaSecurityGroup") -> set[tuple[str, int]
     }
 
 
+def secrets(name: str) -> tuple[str, str]:
+    """The logical ids of the main credential's secret, and of that of the one user."""
+    found = all_of(name, "AWS::SecretsManager::Secret")
+    [main] = [it for it in found if it.startswith("ChromaCredential")]
+    [of_user] = found.keys() - {main}
+    assert of_user.startswith("ChromaUser")
+    return main, of_user
+
+
+def access(name: str) -> str:
+    """What that user may do."""
+    [value] = [
+        made["Value"] for made in all_of(name, "AWS::SSM::Parameter").values() if "Name" in made
+    ]
+    words, secret = value["Fn::Join"][1]
+    assert secret == {"Ref": secrets(name)[1]}
+    return str(words).strip()
+
+
 def readers(name: str, secret: str) -> set[str]:
     """The logical ids of the roles that may read a secret."""
     return {
@@ -190,15 +209,16 @@ def test_another_model_may_answer() -> None:
     assert "foundation-model/amazon.nova-micro-v1:0" in json.dumps(made.to_json())
 
 
-def test_the_function_alone_reaches_the_server_and_reads_its_credential() -> None:
+def test_the_function_alone_reaches_the_server_and_reads_its_own_credential_only() -> None:
     made = template("lambda_rag")
     function = properties(made, "AWS::Lambda::Function")
     groups = function["VpcConfig"]["SecurityGroupIds"]
     assert inside("lambda_rag") == {(it["Fn::GetAtt"][0], 8000) for it in groups}
-    [secret] = all_of("lambda_rag", "AWS::SecretsManager::Secret")
+    main, secret = secrets("lambda_rag")
     assert function["Environment"]["Variables"]["CHROMA_SECRET"] == {"Ref": secret}
-    of_function = function["Role"]["Fn::GetAtt"][0]
-    assert readers("lambda_rag", secret) == {role_of_the_instance("lambda_rag"), of_function}
+    assert readers("lambda_rag", secret) == {function["Role"]["Fn::GetAtt"][0]}
+    assert readers("lambda_rag", main) == {role_of_the_instance("lambda_rag")}
+    assert access("lambda_rag") == "write"
 
 
 def test_the_functions_package_holds_its_code_alone() -> None:
@@ -221,7 +241,8 @@ def test_the_service_is_given_the_server_and_the_credential_as_a_secret() -> Non
         "ContainerDefinitions"
     ]
     zone = properties(template("fargate_service"), "AWS::Route53::HostedZone")["Name"]
-    [secret] = all_of("fargate_service", "AWS::SecretsManager::Secret")
+    _, secret = secrets("fargate_service")
+    assert access("fargate_service") == "read"
     assert {it["Name"]: it["Value"] for it in container["Environment"]} == {
         "CHROMA_HOST": zone.rstrip("."),
         "CHROMA_PORT": "8000",
@@ -229,12 +250,13 @@ def test_the_service_is_given_the_server_and_the_credential_as_a_secret() -> Non
     assert container["Secrets"] == [{"Name": "CHROMA_CREDENTIAL", "ValueFrom": {"Ref": secret}}]
 
 
-def test_ecs_alone_reads_the_credential_for_the_service() -> None:
+def test_ecs_alone_reads_the_credential_for_the_service_and_not_the_main_one() -> None:
     task = properties(template("fargate_service"), "AWS::ECS::TaskDefinition")
-    [secret] = all_of("fargate_service", "AWS::SecretsManager::Secret")
+    main, secret = secrets("fargate_service")
     of_ecs = task["ExecutionRoleArn"]["Fn::GetAtt"][0]
     assert of_ecs != task["TaskRoleArn"]["Fn::GetAtt"][0]
-    assert readers("fargate_service", secret) == {role_of_the_instance("fargate_service"), of_ecs}
+    assert readers("fargate_service", secret) == {of_ecs}
+    assert readers("fargate_service", main) == {role_of_the_instance("fargate_service")}
 
 
 def test_the_service_alone_reaches_the_server_and_begins_after_it() -> None:
