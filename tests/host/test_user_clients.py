@@ -317,6 +317,21 @@ def test_the_log_names_the_user_and_each_refusal(
         assert (line["status"] == 403) == (line["auth"] == "forbidden")
 
 
+@pytest.mark.parametrize(("size", "status"), [(10_000, 200), (20_000, 403)])
+def test_a_readers_get_or_create_has_to_be_in_the_part_of_the_request_that_the_proxy_sees(
+    servers: dict[str, Server], size: int, status: int
+) -> None:
+    server = servers[CURRENT]
+    server.fill()
+    # In the order of the Python client.
+    asked = {"name": "shared", "metadata": {"changed": "x" * size}, "get_or_create": True}
+    url = server.proxy.url + COLLECTIONS
+    answer = httpx.post(url, json=asked, headers=server.proxy.headers_of(READER))
+    assert answer.status_code == status
+    if status == 200:
+        assert answer.json()["metadata"] == {"changed": "no"}
+
+
 def snippet(heading: str, language: str) -> str:
     """The block of code of the page after its heading."""
     section = PAGE.partition(f"\n{heading}\n")[2].partition("\n#")[0]
