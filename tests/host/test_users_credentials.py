@@ -353,6 +353,15 @@ def test_a_name_that_no_user_may_have_is_refused(proxy: Proxy, search: User, nam
     ]
 
 
+def test_a_user_named_main_is_one_as_any_other(proxy: Proxy, main: Secret, search: User) -> None:
+    user = User(proxy, "main", "write")
+    update(proxy)
+    user.secret.fails()
+    main.rotate("another-main-token", age=OLD)
+    update(proxy)
+    assert accepted(proxy) == ["admin:admin", "admin:retired", "main:write", "search:read"]
+
+
 def test_a_name_of_the_main_credential_is_no_users(
     recorder: Recorder, make_proxy: Callable[..., Proxy]
 ) -> None:
