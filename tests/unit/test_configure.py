@@ -49,6 +49,17 @@ def test_a_setting_that_is_kept_holds_for_every_later_command() -> None:
     assert command() == []
 
 
+def test_users_are_kept_and_a_user_that_cannot_be_is_not(file: Path) -> None:
+    configure.main(["users=search:read,ingest:write"])
+    assert configure.kept() == {"users": "search:read,ingest:write"}
+    with pytest.raises(SystemExit, match=r"users='admin' is refused: .*not admin or chroma"):
+        configure.main(["users=search:read,admin:read"])
+    assert configure.kept() == {"users": "search:read,ingest:write"}
+    assert command(users="search:admin")[-1] == (
+        "users=search:admin: for this command only. To keep it: make set ARGS='users=search:admin'"
+    )
+
+
 def test_the_rest_of_cdk_json_stays_as_it_is(file: Path) -> None:
     before = file.read_text()
     configure.main(["instanceType=t3.medium"])
