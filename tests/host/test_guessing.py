@@ -110,6 +110,42 @@ def test_an_address_that_guesses_does_not_learn_a_users_credential_from_a_refusa
             assert right.status_code == 429
 
 
+def test_who_may_read_does_not_guess_the_credential_of_who_may_more(
+    recorder: Recorder, make_proxy: Callable[..., Proxy]
+) -> None:
+    proxy = make_proxy(recorder.address, users={"search": "read", "ingest": "write"}).start()
+
+    def status(client: httpx.Client, headers: dict[str, str]) -> int:
+        return client.get(proxy.url + GUARDED, headers=headers).status_code
+
+    search, ingest = proxy.headers_of("search"), proxy.headers_of("ingest")
+    with from_address("127.0.0.7") as reader, from_address("127.0.0.8") as writer:
+        for client, own in ((reader, search), (writer, ingest)):
+            assert status(client, own) == 200
+            guess(client, proxy, 50)
+        assert [status(reader, it) for it in (search, ingest, proxy.right)] == [200, 429, 429]
+        assert [status(writer, it) for it in (search, ingest, proxy.right)] == [200, 200, 429]
+
+
+def test_what_is_open_to_everybody_tells_of_no_guess_whether_it_was_right(proxy: Proxy) -> None:
+    heartbeat = proxy.url + "/api/v2/heartbeat"
+    with from_address("127.0.0.9") as client:
+        assert client.get(heartbeat, headers=proxy.right).status_code == 200
+        guess(client, proxy, 50)
+        answers = [client.get(heartbeat, headers=it) for it in (proxy.wrong, proxy.right, {})]
+        assert [it.status_code for it in answers] == [200, 200, 200]
+        assert client.get(proxy.url + GUARDED, headers=proxy.right).status_code == 429
+
+
+def test_a_guess_from_a_page_of_another_site_tells_nothing_either(proxy: Proxy) -> None:
+    with from_address("127.0.0.10") as client:
+        for headers in (proxy.right, proxy.wrong):
+            foreign = {**headers, "Origin": "http://another.example"}
+            assert client.get(proxy.url + GUARDED, headers=foreign).status_code == 403
+        guess(client, proxy, 50)
+        assert client.get(proxy.url + GUARDED, headers=proxy.right).status_code == 429
+
+
 def test_retired_credentials_are_guesses(
     recorder: Recorder, make_proxy: Callable[..., Proxy]
 ) -> None:

@@ -114,7 +114,8 @@ def test_the_route_is_the_path_with_names_and_ids_replaced(
         request.method = method
         request.extensions["target"] = path.encode()
         client.send(request)
-    assert proxy.last_log_line(1)["route"] == route
+    line = proxy.last_log_line(1)
+    assert (line["method"], line["route"]) == (method, route)
 
 
 def test_the_users_name_is_that_of_the_right_credential_of_basic_authentication(
@@ -162,10 +163,13 @@ def test_a_refusal_for_want_of_access_is_logged_with_the_user(
     with httpx.Client(verify=VERIFY, headers=proxy.headers_of("search")) as client:
         client.delete(f"{proxy.url}{DATABASE}/collections/documents")
         client.post(f"{proxy.url}/no/such/path")
-    lines = [proxy.last_log_line(1), proxy.last_log_line(2)]
+        refused = client.patch(f"{proxy.url}{GUARDED}")
+    assert f"PATCH {GUARDED} needs admin." in refused.json()["message"]
+    lines = [proxy.last_log_line(number) for number in (1, 2, 3)]
     assert [(it["user"], it["auth"], it["status"], it["method"], it["route"]) for it in lines] == [
         ("search", "forbidden", 403, "DELETE", f"{KNOWN_DATABASE}/collections/{{collection}}"),
         ("search", "forbidden", 403, "POST", "{other}"),
+        ("search", "forbidden", 403, "PATCH", "/api/v2/tenants/{tenant}"),
     ]
     assert recorder.raw == b""
 
