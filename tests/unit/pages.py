@@ -39,7 +39,7 @@ def template_page(page: str) -> str:
 DATABASE = "/api/v2/tenants/{tenant}/databases/{database}"
 NEEDS = {
     "open": "no credential",
-    "create": "`write`; `read` by [get_or_create](#what-comes-of-get_or_create_collection-by-a-reader)",
+    "create": "`write`; `read` by [get_or_create](#how-does-get_or_create_collection-work-for-a-reader)",
 }
 ACCESS_TABLE = re.compile("(?s)(<!-- access table -->\n).*?(<!-- end of access table -->\n)")
 
