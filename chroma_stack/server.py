@@ -398,10 +398,10 @@ class ChromaServer(IChromaServer):
         secret: secretsmanager.ISecret | SecretArn | None = None,
     ) -> ChromaUser:
         """Add a user with a credential of its own. The server takes it up within a minute of the
-        deployment, and lets it go likewise when it is removed; no instance is replaced.
+        deployment, and refuses it within a minute of its removal; no instance is replaced.
 
-        :param name: a small letter, then up to 30 small letters, digits and hyphens; not ``admin``
-            or ``chroma``, which the main credential has.
+        :param name: a lower-case letter, followed by up to 30 lower-case letters, digits and
+            hyphens; not ``admin`` or ``chroma``, which the main credential has.
         :param access: what the user may do.
         :param secret: holds the user's token as its plain string: ASCII letters, digits and
             punctuation, no spaces. Default: a new secret with a generated token.

@@ -21,7 +21,7 @@ RESERVED = ("admin", "chroma")
 
 _NAME = rf"(?!({'|'.join(RESERVED)})$)[a-z][a-z0-9-]{{0,30}}"
 _NAME_ALLOWED = (
-    "a small letter, then up to 30 small letters, digits and hyphens; "
+    "a lower-case letter, followed by up to 30 lower-case letters, digits and hyphens; "
     f"not {' or '.join(RESERVED)}, which the main credential has"
 )
 

@@ -25,7 +25,7 @@ ENDPOINTS = {
     "AutoScaling": SERVICES.AUTOSCALING,
     "Logs": SERVICES.CLOUDWATCH_LOGS,
     "Monitoring": SERVICES.CLOUDWATCH_MONITORING,
-    "Ssm": SERVICES.SSM,  # the instance fetches its program from Parameter Store
+    "Ssm": SERVICES.SSM,  # the instance's program and users are in Parameter Store
     "SsmMessages": SERVICES.SSM_MESSAGES,  # for Session Manager only
 }
 """What the instance calls; docs/private-networks.md says what for."""

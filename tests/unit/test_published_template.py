@@ -527,7 +527,7 @@ def test_what_is_documented_is_accepted(
         ),
         ({"ChromaAuthTokenTransportHeader": "X-Token"}, "is not allowed"),
         ({"ReaderUser": "search"}, "ChromaServerAuthProvider is needed too"),
-        ({"ReaderUser": "Search"}, "small letters, digits and hyphens"),
+        ({"ReaderUser": "Search"}, "lower-case letters, digits and hyphens"),
         ({"ReaderUser": "admin"}, "not admin or chroma"),
         ({"ReaderUser": "chroma"}, "not admin or chroma"),
         ({"ChromaOtelCollectionEndpoint": "ftp://collector"}, "such as api.honeycomb.io"),

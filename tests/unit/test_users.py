@@ -154,10 +154,10 @@ def shared() -> ChromaServer:
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        ("", "a small letter"),
-        ("Search", "a small letter"),
-        ("-search", "a small letter"),
-        ("search_1", "small letters, digits and hyphens"),
+        ("", "a lower-case letter"),
+        ("Search", "a lower-case letter"),
+        ("-search", "a lower-case letter"),
+        ("search_1", "lower-case letters, digits and hyphens"),
         ("a" * 32, "up to 30"),
         ("admin", "not admin or chroma"),
         ("chroma", "not admin or chroma"),
