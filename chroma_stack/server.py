@@ -412,16 +412,20 @@ class ChromaServer(IChromaServer):
             raise SettingError("users", name, "only with auth=token or auth=basic")
         if name in self._users:
             raise SettingError("users", name, users.ONCE)
-        return self._keep(
-            ChromaUser(
-                self,
-                f"User-{name}",
-                role=self._role,
-                user_name=name,
-                access=access,
-                secret=secret,
-            )
+        user = ChromaUser(
+            self,
+            f"User-{name}",
+            role=self._role,
+            user_name=name,
+            access=access,
+            secret=secret,
         )
+        taken = [it for it in (self._secret, *(it.secret for it in self._users.values())) if it]
+        if user.secret.secret_arn in [it.secret_arn for it in taken]:
+            raise SettingError(
+                "secret", secret, "another one than that of the main credential and of other users"
+            )
+        return self._keep(user)
 
     def _keep(self, user: ChromaUser) -> ChromaUser:
         self._users[user.user_name] = user

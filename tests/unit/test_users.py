@@ -73,6 +73,17 @@ def test_each_user_has_a_token_of_its_own_like_the_main_one() -> None:
         assert it["Properties"]["Tags"][0]["Key"] == "chroma-server"
 
 
+def test_a_user_does_not_share_a_credential_with_another_or_with_the_main_one() -> None:
+    """Whoever has it could do what the other may."""
+    server = server_in(cdk.Stack(cdk.App(), "Shared"))
+    server.add_user("search", access=ChromaAccess.READ, secret=SecretArn.of(GIVEN))
+    ingest = server.add_user("ingest", access=ChromaAccess.WRITE)
+    assert server.secret is not None
+    for name, secret in enumerate((server.secret, ingest.secret, SecretArn.of(GIVEN))):
+        with pytest.raises(SettingError, match="^secret=.*another one than"):
+            server.add_user(f"user{name}", access=ChromaAccess.READ, secret=secret)
+
+
 def test_no_instance_is_replaced_for_a_user() -> None:
     assert launch(template(**USERS)) == launch(template())
     group = "AWS::AutoScaling::AutoScalingGroup"
