@@ -56,7 +56,7 @@ def test_the_example_needs_no_internet() -> None:
 def test_every_host_file_calls_only_what_the_table_lists() -> None:
     host = Path(__file__).parents[2] / "chroma_stack" / "host"
     text = "\n".join(it.read_text() for it in host.iterdir() if it.is_file())
-    called = set(re.findall(r"\baws(?: --\S+ \S+)* ([a-z0-9]+) [a-z-]+", text))
+    called = set(re.findall(r"\baws(?: --\S+ \S+)* ([a-z0-9]+) [a-z]+-[a-z-]+", text))
     called |= set(re.findall(r'"(secretsmanager|ssm)", "get-', text))
     assert called == {"cloudformation", "ec2", "ecr", "autoscaling", "secretsmanager", "ssm"}
 
