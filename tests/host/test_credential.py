@@ -56,9 +56,12 @@ class Secret:
         new.write_text(json.dumps({"VersionId": str(uuid.uuid4()), **fields}))
         new.replace(self.folder / stage)
 
-    def fails(self, error: str = "AccessDeniedException", *, alone: bool = True) -> None:
-        """Has it not be read; or only not together with others."""
-        (self.folder / ("error" if alone else "error-in-batch")).write_text(error)
+    def fails(
+        self, error: str = "AccessDeniedException", *, alone: bool = True, stage: str = ""
+    ) -> None:
+        """Has it not be read; or only not together with others; or only one stage of it not, alone."""
+        file = f"{stage}.error" if stage else "error" if alone else "error-in-batch"
+        (self.folder / file).write_text(error)
 
     def works(self) -> None:
         for name in ("error", "error-in-batch"):
@@ -69,15 +72,20 @@ class Secret:
 
     def calls(self) -> list[str]:
         """Of the command line, for all secrets."""
-        return (self.account / "calls").read_text().splitlines()
+        file = self.account / "calls"
+        return file.read_text().splitlines() if file.exists() else []
 
 
-def run(proxy: Proxy, script: str) -> subprocess.CompletedProcess[str]:
-    """Runs a host script on the proxy's instance, whose settings do not change meanwhile."""
+def write_settings(proxy: Proxy) -> None:
     settings = Path(proxy.environment["SETTINGS"])
     text = "".join(f"{name}={value}\n" for name, value in proxy.settings.items())
     if not settings.exists() or settings.read_text() != text:
         settings.write_text(text)
+
+
+def run(proxy: Proxy, script: str) -> subprocess.CompletedProcess[str]:
+    """Runs a host script on the proxy's instance, whose settings do not change meanwhile."""
+    write_settings(proxy)
     return subprocess.run(
         [str(HOST / script)], env=proxy.environment, capture_output=True, text=True, timeout=120
     )
@@ -218,7 +226,7 @@ def test_at_boot_a_missing_secret_is_refused(proxy: Proxy, secret: Secret) -> No
 def test_without_authentication_no_secret_is_needed(proxy: Proxy, secret: Secret) -> None:
     proxy.settings["AUTH"] = "none"
     assert run(proxy, "credential").returncode == 0
-    assert not (secret.account / "calls").exists()
+    assert secret.calls() == []
     proxy.start()
     assert run(proxy, "self-test").returncode == 0
 

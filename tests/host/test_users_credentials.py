@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 import stat
 import subprocess
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from tests.host.haproxys import AMAZON_LINUX, INSTALLED, haproxy
 from tests.host.programs import HOST
 from tests.host.proxy import Proxy, as_password, digest, header
 from tests.host.recorder import Recorder
-from tests.host.test_credential import OLD, Secret, accepted, run
+from tests.host.test_credential import OLD, Secret, accepted, run, write_settings
 
 GUARDED = "/api/v2/tenants/default_tenant"
 USERS = "/chroma/Chroma/Server/users"
@@ -67,6 +70,31 @@ def update(proxy: Proxy) -> subprocess.CompletedProcess[str]:
     taken = run(proxy, "credential")
     assert taken.returncode == 0, taken.stderr
     return taken
+
+
+def with_limits(proxy: Proxy, **seconds: float) -> subprocess.CompletedProcess[str]:
+    """As `update`, with other limits."""
+    write_settings(proxy)
+    program = (HOST / "credential").read_text()
+    for name, value in seconds.items():
+        program, found = re.subn(rf"(?m)^{name} = [0-9]+", f"{name} = {value}", program)
+        assert found == 1, name
+    other = proxy.folder / "credential"
+    other.write_text(program)
+    other.chmod(0o755)
+    return subprocess.run(
+        [str(other)], env=proxy.environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def slow_down(proxy: Proxy, word: str) -> None:
+    """Has `aws` hang for an action or a region, with a process of its own that holds the pipe open."""
+    aws = proxy.folder / "bin" / "aws"
+    real = aws.rename(aws.with_name("real-aws"))
+    aws.write_text(
+        f'#!/bin/bash\n[[ " $* " != *" {word} "* ]] || {{ sleep 60; true; }}\nexec {real} "$@"\n'
+    )
+    aws.chmod(0o755)
 
 
 def problems(proxy: Proxy) -> list[str]:
@@ -270,6 +298,122 @@ def test_a_value_before_that_could_not_be_asked_for_is_the_one_that_was_accepted
     assert accepted(proxy)[1:] == ["search:read", "search:retired"]
 
 
+def test_a_value_before_stays_however_often_it_cannot_be_asked_for(
+    proxy: Proxy, search: User
+) -> None:
+    update(proxy)
+    search.rotate("another-token")
+    search.secret.fails("InternalServiceError", stage="AWSPREVIOUS")
+    for _ in range(3):
+        update(proxy)
+        assert f"{digest('Bearer token-of-search')} search:read" in proxy.credentials.read_text()
+
+
+def calls_for_each_secret(proxy: Proxy, main: Secret) -> list[str]:
+    """What the next run asks for beside what it asks for each time: stages and names."""
+    before = len(main.calls())
+    update(proxy)
+    asked = [it.split() for it in main.calls()[before:] if " get-secret-value " in it]
+    return sorted(f"{it[5]} {it[3].split(':')[-1][:-7]}" for it in asked)
+
+
+def test_a_secret_that_changed_is_asked_for_alone_once_for_its_date(
+    proxy: Proxy, main: Secret, search: User
+) -> None:
+    assert calls_for_each_secret(proxy, main) == ["AWSCURRENT chroma", "AWSCURRENT search"]
+    assert calls_for_each_secret(proxy, main) == []
+    search.rotate("another-token")
+    assert calls_for_each_secret(proxy, main) == ["AWSCURRENT search", "AWSPREVIOUS search"]
+    assert calls_for_each_secret(proxy, main) == []
+    main.rotate("another-main-token", age=OLD)
+    assert calls_for_each_secret(proxy, main) == ["AWSCURRENT chroma"]
+    assert calls_for_each_secret(proxy, main) == []
+
+
+def test_a_value_before_ends_without_another_look(proxy: Proxy, main: Secret, search: User) -> None:
+    update(proxy)
+    search.rotate("another-token", age=30)
+    update(proxy)
+    with_limits(proxy, GRACE=300)
+    assert accepted(proxy)[1:] == ["search:read", "search:read"]
+    before = len(main.calls())
+    with_limits(proxy, GRACE=30)
+    assert accepted(proxy)[1:] == ["search:read", "search:retired"]
+    assert not [it for it in main.calls()[before:] if " get-secret-value " in it]
+
+
+def test_a_value_whose_date_is_not_to_be_had_is_as_old_as_it_is_known(
+    proxy: Proxy, main: Secret, search: User
+) -> None:
+    update(proxy)
+    search.rotate("another-token")
+    search.secret.fails("InternalServiceError", stage="AWSCURRENT")
+    update(proxy)
+    first = proxy.credentials.read_text()
+    assert accepted(proxy)[1:] == ["search:read", "search:read"]
+    update(proxy)
+    assert proxy.credentials.read_text() == first
+    with_limits(proxy, GRACE=0)
+    assert accepted(proxy)[1:] == ["search:read", "search:retired"]
+    assert problems(proxy) == []
+
+
+def test_at_boot_users_are_let_in_without_the_dates_of_their_secrets(
+    proxy: Proxy, main: Secret, search: User, ingest: User
+) -> None:
+    search.rotate("another-token")
+    taken = with_limits(proxy, DETAILS_TIMEOUT=0)
+    assert (taken.returncode, problems(proxy)) == (0, [])
+    assert accepted(proxy) == ["admin:admin", "ingest:write", "search:read"]
+    # The main credential's was asked for. The others are the next time.
+    expected = ["AWSCURRENT ingest", "AWSCURRENT search", "AWSPREVIOUS search"]
+    assert calls_for_each_secret(proxy, main) == expected
+    assert accepted(proxy)[1:] == ["ingest:write", "search:read", "search:read"]
+
+
+def test_the_age_of_the_main_credential_is_that_of_its_value(
+    proxy: Proxy, main: Secret, search: User
+) -> None:
+    made = Path(proxy.environment["CREDENTIAL_MADE"])
+    update(proxy)
+    for n in range(2):
+        main.rotate(f"main-token-{n}", age=(n + 1) * OLD)
+        update(proxy)
+        date = datetime.fromisoformat(
+            json.loads((main.folder / "AWSCURRENT").read_text())["CreatedDate"]
+        )
+        assert int(made.read_text()) == int(date.timestamp())
+    # After a restart of the instance it is there again.
+    before = made.read_text()
+    made.unlink()
+    update(proxy)
+    assert made.read_text() == before
+
+
+def test_a_secret_known_by_its_name_is_read_with_the_others(
+    proxy: Proxy, main: Secret, search: User, ingest: User
+) -> None:
+    search.parameter.write_text(f"read {search.secret.arn[:-7]}")
+    update(proxy)
+    assert calls_for_each_secret(proxy, main) == []
+    assert accepted(proxy) == ["admin:admin", "ingest:write", "search:read"]
+
+
+def test_a_region_that_cannot_be_reached_does_not_delay_the_others(
+    proxy: Proxy, main: Secret, search: User, ingest: User
+) -> None:
+    search.parameter.write_text(f"read {search.secret.arn.replace('eu-west-1', 'us-west-2')}")
+    update(proxy)
+    ingest.rotate("another-token", age=OLD)
+    slow_down(proxy, "us-west-2")
+    # The own region would have the time that it needs.
+    taken = with_limits(proxy, CALL_TIMEOUT=50, OTHER_REGION_TIMEOUT=1)
+    assert taken.returncode == 0, taken.stderr
+    assert accepted(proxy) == ["admin:admin", "ingest:write", "ingest:retired", "search:read"]
+    [sentence] = problems(proxy)
+    assert "no answer from secretsmanager in 1 seconds; the last good value stays" in sentence
+
+
 @pytest.mark.parametrize("value", [None, *BROKEN.values()], ids=["denied", *BROKEN])
 def test_a_secret_that_cannot_be_used_changes_nothing_for_its_user_or_anybody_else(
     proxy: Proxy, main: Secret, search: User, ingest: User, value: str | None
@@ -449,8 +593,23 @@ def test_a_list_that_cannot_be_read_keeps_all_users_while_the_main_credential_go
 def test_at_boot_a_list_that_cannot_be_read_is_only_logged(proxy: Proxy, search: User) -> None:
     error = search.secret.account / "get-parameters-by-path.error"
     error.write_text("Could not connect to the endpoint URL")
-    assert "the list of users cannot be read" in update(proxy).stdout
+    taken = with_limits(proxy, LIST_PAUSE=0)
+    assert taken.returncode == 0, taken.stderr
+    assert "the list of users cannot be read" in taken.stdout
     assert accepted(proxy) == ["admin:admin"]
+
+
+def test_at_boot_a_list_that_could_not_be_read_is_asked_for_once_more(
+    proxy: Proxy, search: User
+) -> None:
+    (search.secret.account / "get-parameters-by-path.once").write_text("Could not connect")
+    with_limits(proxy, LIST_PAUSE=0)
+    assert accepted(proxy) == ["admin:admin", "search:read"]
+    assert problems(proxy) == []
+    # Later there is the next run.
+    (search.secret.account / "get-parameters-by-path.once").write_text("Could not connect")
+    update(proxy)
+    assert len(problems(proxy)) == 1
 
 
 def test_without_the_setting_there_are_no_users(proxy: Proxy, search: User) -> None:
@@ -573,33 +732,11 @@ def test_a_reader_who_cannot_be_read_or_has_changed_does_not_fail_the_self_test(
     assert (tested.returncode, tested.stderr) == (0, "")
 
 
-def with_limits(proxy: Proxy, limits: str) -> Path:
-    """`credential` with other limits, in seconds: for the lock, all that is read, and one call."""
-    program = (HOST / "credential").read_text()
-    before = "LOCK_TIMEOUT, READ_TIMEOUT, CALL_TIMEOUT = 100, 150, 50"
-    assert before in program
-    quick = proxy.folder / "credential"
-    quick.write_text(program.replace(before, before.split("=")[0] + f"= {limits}"))
-    quick.chmod(0o755)
-    return quick
-
-
-def slow_down(proxy: Proxy, action: str) -> None:
-    """Has an action of `aws` hang, with a process of its own that holds the pipe open."""
-    aws = proxy.folder / "bin" / "aws"
-    real = aws.rename(aws.with_name("real-aws"))
-    aws.write_text(
-        f'#!/bin/bash\n[[ $2 != {action} ]] || {{ sleep 60; true; }}\nexec {real} "$@"\n'
-    )
-    aws.chmod(0o755)
-
-
 def test_a_list_that_does_not_come_is_given_up(proxy: Proxy, main: Secret, search: User) -> None:
     update(proxy)
     main.rotate("another-main-token")
     slow_down(proxy, "get-parameters-by-path")
-    quick = with_limits(proxy, "100, 150, 2")
-    taken = subprocess.run([quick], env=proxy.environment, capture_output=True, text=True)
+    taken = with_limits(proxy, CALL_TIMEOUT=2)
     assert taken.returncode == 0, taken.stderr
     assert "the list of users cannot be read: no answer from ssm" in taken.stdout
     assert accepted(proxy) == ["admin:admin", "admin:admin", "search:read"]
@@ -612,8 +749,7 @@ def test_users_for_whom_there_was_no_time_are_asked_for_the_next_time(
     new = User(proxy, "new")
     main.rotate("another-main-token", age=OLD)
     slow_down(proxy, "batch-get-secret-value")
-    quick = with_limits(proxy, "100, 3, 2")
-    taken = subprocess.run([quick], env=proxy.environment, capture_output=True, text=True)
+    taken = with_limits(proxy, READ_TIMEOUT=3, CALL_TIMEOUT=2)
     assert taken.returncode == 1
     assert {it.split(":")[0] for it in problems(proxy)} >= {"user new"}
     assert accepted(proxy) == ["admin:admin", "ingest:write", "search:read"]
