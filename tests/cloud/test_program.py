@@ -109,7 +109,8 @@ def test_the_instance_may_read_the_parameters_of_its_own_server(
             "Statement"
         ]
     ]
-    [allowed] = [it for it in statements if "ssm:GetParameters" in it["Action"]]
+    tagged = [it for it in statements if "aws:ResourceTag" in str(it)]
+    [allowed] = [it for it in tagged if "ssm:GetParameters" in it["Action"]]
     assert f"arn:aws:ssm:{aws.region}:123456789012:parameter/*" in allowed["Resource"]
     [(condition, value)] = allowed["Condition"]["StringEquals"].items()
     for name in first.names:

@@ -89,7 +89,9 @@ def test_the_instance_may_take_its_own_volume_and_address_and_no_other() -> None
 
 def test_what_is_not_known_by_name_has_to_carry_the_servers_tag() -> None:
     made = template().to_json()["Resources"]
-    [own] = [it for it in statements(template()) if "aws:ResourceTag" in str(it)]
+    own, secrets = (it for it in statements(template()) if "aws:ResourceTag" in str(it))
+    assert secrets["Action"] == "secretsmanager:GetSecretValue"
+    assert secrets["Condition"] == own["Condition"]
     [tag] = own["Condition"]["StringEquals"].values()
     assert set(own["Action"]) == {
         "autoscaling:SetInstanceHealth",
@@ -138,9 +140,11 @@ def test_the_instance_may_do_nothing_else_but_what_its_boot_and_its_health_check
         "logs:DescribeLogStreams",
         "logs:PutLogEvents",
         "autoscaling:SetInstanceHealth",
+        "secretsmanager:BatchGetSecretValue",
         "secretsmanager:GetSecretValue",
         "secretsmanager:DescribeSecret",
         "ssm:GetParameters",
+        "ssm:GetParametersByPath",
         "ssm:PutParameter",
     }
     everywhere = {
@@ -149,6 +153,7 @@ def test_the_instance_may_do_nothing_else_but_what_its_boot_and_its_health_check
     assert everywhere == {
         "ec2:DescribeTags": None,
         "ec2:DescribeSnapshots": None,
+        "secretsmanager:BatchGetSecretValue": None,
         "cloudwatch:PutMetricData": {"StringEquals": {"cloudwatch:namespace": "Chroma"}},
     }
     roles = template().find_resources("AWS::IAM::Role")

@@ -110,7 +110,7 @@ def test_a_metric_of_a_server_without_monitoring_is_refused_by_the_property_that
 
 def test_every_filter_is_one_that_cloudwatch_takes() -> None:
     filters = template().find_resources("AWS::Logs::MetricFilter").values()
-    assert len(filters) == 10
+    assert len(filters) == 11
     for it in filters:
         MetricFilter(it["Properties"])
 
