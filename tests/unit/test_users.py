@@ -80,7 +80,7 @@ def test_a_user_does_not_share_a_credential_with_another_or_with_the_main_one() 
     ingest = server.add_user("ingest", access=ChromaAccess.WRITE)
     assert server.secret is not None
     for name, secret in enumerate((server.secret, ingest.secret, SecretArn.of(GIVEN))):
-        with pytest.raises(SettingError, match="^secret=.*another one than"):
+        with pytest.raises(SettingError, match=r"^secret=.*another one than"):
             server.add_user(f"user{name}", access=ChromaAccess.READ, secret=secret)
 
 
