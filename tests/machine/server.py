@@ -245,7 +245,7 @@ class Server:
         return {
             "provider": "token_authn.TokenAuthClientProvider",
             "credential": self.credential,
-            "header": self.settings.get("AUTH_TOKEN_HEADER", "Authorization"),
+            "header": "Authorization",
         }
 
     def _job(

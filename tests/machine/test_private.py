@@ -29,7 +29,7 @@ COLLECTOR = "otel.rig.test"
 APP = f"""\
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
-from chroma_stack import ChromaAuth, ChromaServer, ChromaTracing, TokenHeader
+from chroma_stack import ChromaServer, ChromaTracing
 
 app = cdk.App()
 stack = cdk.Stack(app, "Private", synthesizer=cdk.LegacyStackSynthesizer())
@@ -39,7 +39,6 @@ server = ChromaServer(
     stack,
     "Chroma",
     vpc=vpc,
-    auth=ChromaAuth.token(token_header=TokenHeader.X_CHROMA_TOKEN),
     tracing=ChromaTracing(
         endpoint="{COLLECTOR}:4317",
         service_name="theirs",
@@ -90,7 +89,7 @@ def bedrock() -> Iterator[Bedrock]:
 
 @pytest.fixture(scope="module")
 def headers(server: Server) -> dict[str, str]:
-    return {server.settings["AUTH_TOKEN_HEADER"]: server.credential}
+    return {"X-Chroma-Token": server.credential}
 
 
 def test_the_name_leads_to_the_interface_that_the_machine_took(
