@@ -42,7 +42,7 @@ def server(rig: Rig, account: MotoServer, cdk: Cdk) -> Iterator[Server]:
     for name, copy in (("app.py", shutil.copy), ("chroma_stack", shutil.copytree)):
         (cdk.directory / name).unlink()  # a link to the project's
         copy(PROJECT / name, cdk.directory / name)
-    with (cdk.directory / "chroma_stack" / "host" / "credential").open("a") as script:
+    with (cdk.directory / "chroma_stack" / "host" / "self-test").open("a") as script:
         script.write(f"touch {MARK}\n")
     cdk.deploy(STACK)
     server = Server(rig, account, "Program")
