@@ -8,7 +8,7 @@ export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 ARGS ?=
 START := $(shell date +%s)
 
-.PHONY: synth set unset settings deploy template publish dist unit test soak lint format docs dashboard bench pin
+.PHONY: synth set unset settings deploy template publish dist try size copy unit test soak lint format docs dashboard bench pin
 
 # Without the CDK's advice on feature flags, which are for those who write apps.
 synth: .venv/installed node_modules/installed
@@ -41,6 +41,18 @@ publish: .venv/installed
 # The package, as a wheel and as its source.
 dist: .venv/installed-dev
 	uv build --quiet --out-dir dist .
+
+# The server that a deployment would start, on this computer: make try ARGS="-c auth=basic"
+try: .venv/installed-dev node_modules/installed
+	@python -m chroma_stack.emulator $(ARGS)
+
+# make size ARGS="--vectors 2M --dimensions 1536"
+size: .venv/installed-dev
+	@python -m chroma_stack.size $(ARGS)
+
+# make copy ARGS="http://192.0.2.1:8000 file:backup"
+copy: .venv/installed-dev
+	@python -m chroma_stack.copy $(ARGS)
 
 unit: .venv/installed-dev node_modules/installed
 	pytest --numprocesses 2 --dist loadfile tests/unit $(ARGS)
