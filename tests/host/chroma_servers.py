@@ -22,7 +22,7 @@ from tests.host.programs import free_port, program, wait_until
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chroma-stack"
-CURRENT, LAST_PYTHON = "1.5.9", "0.6.3"
+CURRENT, LAST_PYTHON, OLDEST = "1.5.9", "0.6.3", "0.5.23"
 VERSIONS = (CURRENT, LAST_PYTHON)
 OLDEST_RUST, MIDDLE_RUST = "1.0.0", "1.3.7"
 RECORDS = HERE / "records.py"
@@ -108,7 +108,7 @@ class ChromaServer:
     def start(self) -> None:
         python = python_with_chroma(self.version)
         where = ["--host", self._host, "--port", str(self.port)]
-        if self.version == LAST_PYTHON:
+        if self.version.startswith("0."):
             command = [str(python), "-m", "uvicorn", "chromadb.app:app", *where]
         else:
             # As the official image does; only with a configuration are variables heeded.
