@@ -15,9 +15,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.cloud.cdk import Cdk
-from tests.cloud.moto_server import MotoServer
-from tests.machine.rig import Rig
+from chroma_stack.emulator.moto_server import MotoServer
+from chroma_stack.emulator.rig import Rig
+from tests.cloud.project import ProjectCdk
 from tests.machine.server import Server
 
 EMPTY = "#!/bin/bash\necho the empty script has ended\n"
@@ -29,7 +29,7 @@ def main() -> None:
         rig = Rig(Path(name))
         try:
             rig.registry.offer("1.5.9")
-            Cdk(Path(name) / "cdk", account.environment).deploy()
+            ProjectCdk(Path(name) / "cdk", account.environment).deploy()
             instance = rig.launch(EMPTY)
             while "the empty script has ended" not in instance.console:
                 time.sleep(0.2)

@@ -27,8 +27,8 @@ from typing import Any
 
 import httpx
 
+from chroma_stack.emulator.filter_patterns import MetricFilter
 from tests.bench import dashboard
-from tests.filter_patterns import MetricFilter
 from tests.host.chroma_servers import CURRENT, ChromaServer
 from tests.host.container_network import ContainerNetwork
 from tests.host.haproxys import AMAZON_LINUX, haproxy

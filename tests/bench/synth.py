@@ -16,8 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from chroma_stack.emulator.cdk import find_program
 from chroma_stack.user_data import USER_DATA_LIMIT
-from tests.cloud.cdk import PROGRAM, PROJECT
+from tests.cloud.project import PROJECT
 from tests.unit.synthesis import TEMPLATE_LIMIT, template, user_data
 from tests.unit.test_template import EVERYTHING
 
@@ -56,7 +57,7 @@ def main() -> None:
 
 
 def _synth(app: Path, folder: str, validation: str) -> float:
-    command = [str(PROGRAM), "synth", "--quiet", "--app", f"{sys.executable} {app}"]
+    command = [find_program() or "cdk", "synth", "--quiet", "--app", f"{sys.executable} {app}"]
     start = time.monotonic()
     subprocess.run(
         [*command, "--output", f"{folder}/cdk.out"],

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cloud.cdk import Cdk, missing_programs
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.cdk import Cdk, missing_programs
+from chroma_stack.emulator.moto_server import MotoServer
+from tests.cloud.project import ProjectCdk
 
 
 @pytest.fixture(scope="module")
@@ -32,4 +33,4 @@ def cdk_program() -> None:
 @pytest.fixture(scope="module")
 def cdk(cdk_program: None, aws: MotoServer, tmp_path_factory: pytest.TempPathFactory) -> Cdk:
     """The CDK command line on that account."""
-    return Cdk(tmp_path_factory.mktemp("cdk"), aws.environment)
+    return ProjectCdk(tmp_path_factory.mktemp("cdk"), aws.environment)

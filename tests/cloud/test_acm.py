@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tests.cloud.cdk import Cdk
-from tests.cloud.moto_handlers import (
+from chroma_stack.emulator.cdk import Cdk
+from chroma_stack.emulator.moto_handlers import (
     AcmeDomainValidation,
     AcmeEndpoint,
     AcmeExternalAccountBinding,
 )
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.moto_server import MotoServer
 
 APP = """\
 import aws_cdk as cdk

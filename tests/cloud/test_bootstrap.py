@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from chroma_stack.emulator.cdk import Cdk, CdkError, Context
+from chroma_stack.emulator.moto_handlers import LARGEST_BODY
+from chroma_stack.emulator.moto_server import MotoServer
 from chroma_stack.user_data import USER_DATA_LIMIT
-from tests.cloud.cdk import Cdk, CdkError, Context
-from tests.cloud.moto_handlers import LARGEST_BODY
-from tests.cloud.moto_server import MotoServer
 from tests.unit.test_template import EVERYTHING
 
 STACK = "Everything"

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 import yaml
 
+from chroma_stack.emulator.cdk import STACK, Cdk, CdkError, Context
+from chroma_stack.emulator.moto_handlers import LifecyclePolicy
+from chroma_stack.emulator.moto_server import MotoServer
 from chroma_stack.user_data import USER_DATA_LIMIT
-from tests.cloud.cdk import PROJECT, STACK, Cdk, CdkError, Context
-from tests.cloud.moto_handlers import LifecyclePolicy
-from tests.cloud.moto_server import MotoServer
+from tests.cloud.project import PROJECT
 
 SECOND = "Second"
 

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from chroma_stack import monitoring
-from tests.cloud.cdk import PROJECT, STACK, Cdk, CdkError, Context
-from tests.cloud.moto_handlers import LifecyclePolicy
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.cdk import STACK, Cdk, CdkError, Context
+from chroma_stack.emulator.moto_handlers import LifecyclePolicy
+from chroma_stack.emulator.moto_server import MotoServer
+from tests.cloud.project import PROJECT
 from tests.cloud.test_deploy import inventory
 
 COPY_KEY = "arn:aws:kms:eu-west-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"

@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from tests.cloud.cdk import PROJECT, Cdk
-from tests.cloud.moto_handlers import LifecyclePolicy
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.cdk import Cdk
+from chroma_stack.emulator.moto_handlers import LifecyclePolicy
+from chroma_stack.emulator.moto_server import MotoServer
+from tests.cloud.project import PROJECT
 
 EXAMPLES = sorted(path.parent.name for path in (PROJECT / "examples").glob("*/cdk.json"))
 

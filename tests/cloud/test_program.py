@@ -11,8 +11,9 @@ import pytest
 from moto.autoscaling.models import FakeAutoScalingGroup
 
 from chroma_stack import program
-from tests.cloud.cdk import PROJECT, STACK, Cdk
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.cdk import STACK, Cdk
+from chroma_stack.emulator.moto_server import MotoServer
+from tests.cloud.project import PROJECT
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ import pytest
 
 import chroma_stack.publish
 from chroma_stack import published_template
-from tests.cloud.moto_handlers import LifecyclePolicy
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.moto_handlers import LifecyclePolicy
+from chroma_stack.emulator.moto_server import MotoServer
 from tests.cloud.test_deploy import inventory
 
 PROJECT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ import re
 import pytest
 
 from chroma_stack import published_template
-from tests.cloud.cdk import Cdk
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.cdk import Cdk
+from chroma_stack.emulator.moto_server import MotoServer
 
 PARAMETERS = {
     "Open": {"KeyName": "mykey"},

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.cloud.cdk import STACK, Cdk
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.cdk import STACK
+from chroma_stack.emulator.moto_server import MotoServer
+from tests.cloud.project import ProjectCdk
 from tests.cloud.test_everything import EVERYTHING
 
 SETTINGS: dict[str, dict[str, str | int]] = {
@@ -56,7 +57,9 @@ def template(
 ) -> Path:
     """The template's file, among the other files of the synthesised app."""
     # With aws-cdk-lib's own check of the template, which ends the command if it finds something.
-    cdk = Cdk(tmp_path_factory.mktemp("template"), aws.environment | {"CDK_VALIDATION": "true"})
+    cdk = ProjectCdk(
+        tmp_path_factory.mktemp("template"), aws.environment | {"CDK_VALIDATION": "true"}
+    )
     cdk.synth(SETTINGS[case])
     return cdk.assembly / f"{STACK}.template.json"
 
@@ -116,7 +119,7 @@ def test_the_data_outlives_the_stack_and_a_replacement(case: str, content: dict[
 @pytest.fixture(scope="module")
 def printed(cdk_program: None, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What two commands print, the first with settings of its own."""
-    cdk = Cdk(tmp_path_factory.mktemp("settings"), {})
+    cdk = ProjectCdk(tmp_path_factory.mktemp("settings"), {})
     return [
         cdk.run("synth", "--quiet", context={"allowedCidr": "10.0.0.0/8", "volumeSize": 40}),
         cdk.run("synth", "--quiet"),

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cloud.cdk import STACK, Cdk
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.cdk import STACK, Cdk
+from chroma_stack.emulator.moto_server import MotoServer
 
 
 @dataclass(frozen=True)

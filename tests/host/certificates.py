@@ -13,7 +13,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.moto_server import MotoServer
 from tests.host.programs import HOST, program
 from tests.host.proxy import Proxy
 

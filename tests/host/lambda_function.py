@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.moto_server import MotoServer
 from tests.host.bedrock import ANSWER_MODEL, EMBEDDING_MODEL, Bedrock
 
 CODE = Path(__file__).parents[2] / "examples" / "lambda_rag" / "function" / "index.py"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.moto_server import MotoServer
 from tests.host.acme import BINDING_ARN, HMAC_KEY, KID, NAME, AcmApi, Pebble, certbot
 from tests.host.certificates import Certificates, names_of, public_key, secret
 from tests.host.name_server import TXT, Route53NameServer, txt_records

@@ -19,7 +19,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.moto_server import MotoServer
 from tests.host.certificates import PARAMETER, Certificates, names_of, public_key, secret
 from tests.host.programs import HOST, program
 from tests.host.proxy import Proxy, proxy_authority

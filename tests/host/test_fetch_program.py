@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chroma_stack import program
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.moto_server import MotoServer
 from tests.host.programs import HOST
 
 INSTANCE = "i-0123456789abcdef0"

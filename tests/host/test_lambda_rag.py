@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.moto_server import MotoServer
 from tests.host.bedrock import Bedrock
 from tests.host.chroma_servers import ChromaServer
 from tests.host.lambda_function import start_function

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.moto_server import MotoServer
 from tests.host.programs import HOST
 
 ROLE = {

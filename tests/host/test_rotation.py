@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.moto_server import MotoServer
 from tests.host.chroma_servers import ChromaServer
 from tests.host.proxy import VERIFY, Proxy, header
 from tests.host.test_credential import Secret, run

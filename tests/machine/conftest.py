@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cloud.cdk import Cdk, missing_programs
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.cdk import Cdk, missing_programs
+from chroma_stack.emulator.machine import Machine
+from chroma_stack.emulator.moto_server import MotoServer
+from chroma_stack.emulator.rig import Rig
+from tests.cloud.project import ProjectCdk
 
-from .rig import Machine, Rig
 from .server import Server
 
 PACKAGES = (Path(__file__).parent / "apt-packages.txt").read_text().split()
@@ -44,7 +46,7 @@ def cdk(account: MotoServer, tmp_path_factory: pytest.TempPathFactory) -> Cdk:
     """The CDK command line on that account."""
     if missing := missing_programs():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
-    return Cdk(tmp_path_factory.mktemp("cdk"), account.environment)
+    return ProjectCdk(tmp_path_factory.mktemp("cdk"), account.environment)
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tests.cloud.moto_server import MotoServer
-from tests.filter_patterns import Datum, MetricFilter
+from chroma_stack.emulator.filter_patterns import Datum, MetricFilter
+from chroma_stack.emulator.machine import Machine, Volume
+from chroma_stack.emulator.moto_server import MotoServer
+from chroma_stack.emulator.rig import Rig
 from tests.host.chroma_servers import CURRENT, RECORDS, python_with_chroma
 from tests.host.programs import wait_until
-
-from .rig import Machine, Rig, Volume
 
 TENANT = "/tenants/default_tenant"
 WRITERS = 2

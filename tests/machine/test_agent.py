@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.aws import Aws
+from chroma_stack.emulator.imds import REPOSITORY, InstanceMetadata
+from chroma_stack.emulator.moto_server import MotoServer
 from tests.host.programs import HOST, wait_until
-
-from .rig.aws import Aws
-from .rig.imds import REPOSITORY, InstanceMetadata
 
 AGENT = (
     REPOSITORY / "amazon-cloudwatch-agent/opt/aws/amazon-cloudwatch-agent/bin"

@@ -18,11 +18,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.cloud.cdk import Cdk
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.cdk import Cdk
+from chroma_stack.emulator.moto_server import MotoServer
+from chroma_stack.emulator.rig import Rig
 from tests.host.programs import wait_until
 
-from .rig import Rig
 from .server import CHROMA_PROCESS, PATIENCE, TENANT, Server
 
 CUTS = int(os.environ.get("CUTS", "1"))

@@ -13,14 +13,14 @@ import grpc
 import httpx
 import pytest
 
-from tests.cloud.cdk import Cdk
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.cdk import Cdk
+from chroma_stack.emulator.moto_server import MotoServer
+from chroma_stack.emulator.rig import Rig
 from tests.host.bedrock import Bedrock
 from tests.host.collector import Collector
 from tests.host.lambda_function import start_function
 from tests.host.programs import wait_until
 
-from .rig import Rig
 from .server import CHROMA_PROCESS, PATIENCE, TENANT, Server
 
 TEAM = "a-team's-key"

@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from chroma_stack import program
-from tests.cloud.cdk import PROJECT, Cdk
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.cdk import Cdk
+from chroma_stack.emulator.machine import Machine
+from chroma_stack.emulator.moto_server import MotoServer
+from chroma_stack.emulator.rig import Rig
+from tests.cloud.project import PROJECT
 from tests.host.programs import wait_until
 
-from .rig import Machine, Rig
 from .server import PATIENCE, Server
 
 STACK = {"stackName": "Program"}

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cloud.cdk import Cdk
-from tests.cloud.moto_server import MotoServer
+from chroma_stack.emulator.cdk import Cdk
+from chroma_stack.emulator.moto_server import MotoServer
+from chroma_stack.emulator.rig import Rig
 from tests.host.chroma_servers import LAST_PYTHON, ChromaServer
 from tests.host.programs import wait_until
 
-from .rig import Rig
 from .server import PATIENCE, Server
 
 STACK = {"stackName": "Old", "auth": "none", "monitoring": "false"}

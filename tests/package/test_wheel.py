@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.message
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 
 import chroma_stack
 from chroma_stack import program, published_template
+from chroma_stack.emulator import archive
 from tests.host.chroma_servers import made_once
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +85,23 @@ def test_the_wheel_holds_the_package_and_its_licence_and_nothing_else(wheel: Pat
     assert {name for name in names if not name.startswith(information)} == files_of_the_package()
     assert f"{information}/licenses/LICENSE" in names
     assert {"chroma_stack/py.typed", "chroma_stack/host/boot"} <= names
+
+
+def test_the_programs_of_the_machine_are_programs_from_a_wheel_that_lost_the_permissions(
+    wheel: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(wheel) as zipped:
+        zipped.extractall(tmp_path)  # without permissions
+    [aws] = tmp_path.rglob("guest_root/usr/bin/aws")
+    assert not os.access(aws, os.X_OK)
+    for name in ("guest_root", "repository"):
+        files = archive.packed(tmp_path / "chroma_stack" / "emulator" / name)
+        assert files == archive.packed(ROOT / "chroma_stack" / "emulator" / name)
+        with tarfile.open(fileobj=io.BytesIO(files)) as tar:
+            programs = {it.name for it in tar if it.isfile() and it.mode & 0o111}
+        kept = (ROOT / "chroma_stack" / "emulator" / name).rglob("*")
+        executable = {it for it in kept if it.is_file() and it.stat().st_mode & 0o111}
+        assert {ROOT / "chroma_stack" / "emulator" / name / it for it in programs} == executable
 
 
 def test_the_source_distribution_holds_the_package_and_what_it_is_built_from(built: Path) -> None:

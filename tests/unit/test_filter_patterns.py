@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.filter_patterns import Datum, MetricFilter, Pattern, PatternError, Undocumented
+from chroma_stack.emulator.filter_patterns import (
+    Datum,
+    MetricFilter,
+    Pattern,
+    PatternError,
+    Undocumented,
+)
 
 EVENT = {
     "kind": "Started",

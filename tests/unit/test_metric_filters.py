@@ -1,6 +1,6 @@
 """The metric filters of the template find the lines that docs/monitoring.md documents, those that they are for, and no other.
 
-How a pattern finds a line is not CloudWatch's own doing here, but that of `tests/filter_patterns.py`.
+How a pattern finds a line is not CloudWatch's own doing here, but that of `chroma_stack/emulator/filter_patterns.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.filter_patterns import Datum, MetricFilter
+from chroma_stack.emulator.filter_patterns import Datum, MetricFilter
 from tests.unit.synthesis import template
 
 PAGE = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()

@@ -11,7 +11,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk.assertions import Template
 
 from chroma_stack import ChromaMonitoring, ChromaStack, SettingError
-from tests.filter_patterns import Datum, MetricFilter
+from chroma_stack.emulator.filter_patterns import Datum, MetricFilter
 from tests.unit.construct import server_in, server_template
 from tests.unit.synthesis import host_settings, properties, resource, stack, statements, template
 

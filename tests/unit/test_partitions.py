@@ -74,7 +74,13 @@ def test_an_image_in_ecr_may_be_pulled_in_every_partition(region: str, domain: s
 
 
 def test_no_code_names_a_domain_of_aws() -> None:
-    files = [it for it in HOST.parent.rglob("*") if it.is_file() and it.suffix != ".pyc"]
+    """The emulator aside, which has one of its own."""
+    emulator = HOST.parent / "emulator"
+    files = [
+        it
+        for it in HOST.parent.rglob("*")
+        if it.is_file() and it.suffix != ".pyc" and emulator not in it.parents
+    ]
     found = [
         f"{file.name}: {line.strip()}"
         for file in files

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from .cache import cached
+from .namespace import as_root
 
 BASE_PACKAGES = "base-files bash coreutils dash dumb-init python3.11-minimal"
 SITE_PACKAGES = "usr/lib/python3/dist-packages"
@@ -78,14 +79,15 @@ def _base() -> bytes:
     Python is compiled here: a container that may not write would do it at every start.
     """
     return subprocess.run(
-        [
+        as_root(
             *("mmdebstrap", "--quiet", "--mode=root", "--variant=extract", "--format=tar"),
+            "--skip=chroot/mount/sys",
             *(f"--dpkgopt=path-exclude=/usr/share/{docs}/*" for docs in ("doc", "locale", "man")),
             "--dpkgopt=path-exclude=/usr/lib/*/gconv/*",
             f"--include={','.join(BASE_PACKAGES.split())}",
             '--extract-hook=chroot "$1" python3.11 -m compileall -q /usr/lib/python3.11',
             *("bookworm", "-"),
-        ],
+        ),
         stdout=subprocess.PIPE,
         check=True,
     ).stdout

@@ -3,9 +3,11 @@
 import fcntl
 import hashlib
 import os
-import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+
+from .namespace import as_root
 
 HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chroma-stack" / "machine"
 
@@ -27,7 +29,8 @@ def cached(name: str, ingredients: list[Path | str], build: Callable[[Path], Non
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             for outdated in HOME.glob(f"{name}-{'?' * 12}*"):
-                shutil.rmtree(outdated)
+                # As root: a build that was interrupted leaves files of other owners.
+                subprocess.run(as_root("rm", "-r", "--one-file-system", outdated), check=True)
             unfinished = HOME / f"{folder.name}.unfinished"
             unfinished.mkdir()
             build(unfinished)

@@ -68,7 +68,7 @@ def install() -> None:
     parsing.resource_class_from_type = _known_class
     models.ResourceMap = Resources  # type: ignore[attr-defined]
     models.CloudFormationBackend.validate_template = _validate  # type: ignore[method-assign]
-    CloudFormationResponse._get_param = _get_param  # type: ignore[method-assign]
+    CloudFormationResponse._get_param = _get_param  # type: ignore[assignment,method-assign]
     models.CloudFormationBackend.delete_stack = _delete_stack  # type: ignore[method-assign]
     CloudFormationResponse.update_termination_protection = _protect  # type: ignore[attr-defined]
     models.ChangeSet.apply = _apply  # type: ignore[method-assign]

@@ -20,8 +20,8 @@ from botocore.validate import ParamValidator
 from moto.cloudformation.exceptions import ValidationError
 from moto.core.common_models import CloudFormationModel
 
-from tests.filter_patterns import MetricFilter as FilterProperties
-from tests.filter_patterns import PatternError
+from chroma_stack.emulator.filter_patterns import MetricFilter as FilterProperties
+from chroma_stack.emulator.filter_patterns import PatternError
 
 Properties = dict[str, Any]
 

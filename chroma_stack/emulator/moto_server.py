@@ -11,7 +11,7 @@ import boto3
 from moto.cloudformation.models import cloudformation_backends
 from moto.server import ThreadedMotoServer
 
-from tests.cloud import moto_handlers, moto_monitoring
+from chroma_stack.emulator import moto_handlers, moto_monitoring
 
 
 class MotoServer:

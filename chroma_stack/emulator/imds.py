@@ -2,10 +2,10 @@
 
 import json
 import secrets
-import subprocess
 import time
 from pathlib import Path
 
+from .archive import packed
 from .web import Handler, Server
 
 REPOSITORY = Path(__file__).parent / "repository"
@@ -123,8 +123,4 @@ class InstanceMetadata:
 def _packed(name: str) -> bytes:
     """Return a file of the repository, or a package: its folder as a tar, owned by root."""
     path = REPOSITORY / name
-    if path.is_file():
-        return path.read_bytes()
-    owner = ["--owner=root:0", "--group=root:0"]
-    tar = ["tar", "--create", *owner, f"--directory={path}", "."]
-    return subprocess.run(tar, stdout=subprocess.PIPE, check=True).stdout
+    return path.read_bytes() if path.is_file() else packed(path)

@@ -163,9 +163,9 @@ class Aws:
 
     def _signal(self, call: Call) -> None:
         keys = ("StackName", "LogicalResourceId", "UniqueId", "Status")
+        stack, resource, unique_id, status = (call.parameters[key] for key in keys)
         with self._changed:
-            signal = Signal(*(call.parameters[key] for key in keys), access_key=call.access_key)
-            self.signals.append(signal)
+            self.signals.append(Signal(stack, resource, unique_id, status, call.access_key))
             self._changed.notify_all()
 
     def _error_for(self, call: Call) -> tuple[str, str] | None:

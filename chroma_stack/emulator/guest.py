@@ -1,11 +1,14 @@
 """The golden image: a Debian 13 that looks like a fresh EC2 machine to its user data."""
 
+import shlex
 import struct
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from .archive import packed
 from .cache import cached
+from .namespace import as_root
 from .tls import Authority
 
 HERE = Path(__file__).parent
@@ -35,35 +38,34 @@ def guest(authority: Authority) -> Guest:
     """Return the golden image, built when there is none for this recipe."""
 
     def build(folder: Path) -> None:
-        root = folder / "root"
+        root, files = folder / "root", folder / "files.tar"
+        files.write_bytes(packed(FILES))
         subprocess.run(
-            [
-                *(
-                    "mmdebstrap",
-                    "--quiet",
-                    "--mode=root",
-                    "--format=directory",
-                    "--variant=minbase",
-                ),
+            as_root(
+                *("mmdebstrap", "--quiet", "--mode=root", "--format=directory"),
+                # An ordinary user may not mount it, and no package asks for it.
+                *("--variant=minbase", "--skip=chroot/mount/sys"),
                 *(
                     f"--dpkgopt=path-exclude=/usr/share/{docs}/*"
                     for docs in ("doc", "locale", "man")
                 ),
                 f"--include={','.join(PACKAGES.split())}",
-                f"--customize-hook=sync-in {FILES} /",
+                f"--customize-hook=tar-in {shlex.quote(str(files))} /",
                 (
-                    "--customize-hook=upload "
-                    f"{authority.certificate} /usr/local/share/ca-certificates/rig.crt"
+                    f"--customize-hook=upload {shlex.quote(str(authority.certificate))}"
+                    " /usr/local/share/ca-certificates/rig.crt"
                 ),
-                f"--customize-hook={SETUP}",
-                *("trixie", str(root)),
-            ],
+                # By bash: an installed package may have lost that the file is executable.
+                f'--customize-hook=bash {shlex.quote(str(SETUP))} "$1"',
+                *("trixie", root),
+            ),
             check=True,
         )
         (kernel,) = root.glob("boot/vmlinuz-*")
         (folder / "vmlinux").write_bytes(_uncompressed(kernel.read_bytes()))
         _make_disk(folder / "disk.raw", root)
-        subprocess.run(["rm", "-r", "--one-file-system", root], check=True)
+        files.unlink()
+        subprocess.run(as_root("rm", "-r", "--one-file-system", root), check=True)
 
     recipe: list[Path | str] = [Path(__file__), FILES, SETUP, authority.certificate]
     folder = cached("guest", recipe, build)
@@ -79,10 +81,10 @@ def _make_disk(disk: Path, root: Path) -> None:
         file.seek(440)
         file.write(struct.pack("<I2x64sH", DISK_LABEL, partition, 0xAA55))
     subprocess.run(
-        [
+        as_root(
             *("mke2fs", "-q", "-F", "-t", "ext4", "-E", "offset=1048576", "-d", root),
             *(disk, f"{DISK_MIB - 1}M"),
-        ],
+        ),
         check=True,
     )
 

@@ -1,4 +1,4 @@
-"""Runs the real CDK command line on this project's app, in a directory of its own.
+"""Runs the real CDK command line on the app of this package, in a directory of its own.
 
 The template is larger than a request to CloudFormation may be, so a deployment needs the bucket that `cdk bootstrap`
 makes, once for each account.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[2]
-PROGRAM = PROJECT / "node_modules" / ".bin" / "cdk"
 STACK = "ChromaStack"
 """The name of the stack, unless the context says otherwise."""
+
+APP = "chroma_stack.emulator.app"
+PLAIN = {"versionReporting": False, "pathMetadata": False, "assetMetadata": False}
+"""What the project's own `cdk.json` says beside the app: a template without the CDK's notes."""
 
 TIMEOUT = 120.0
 """Seconds after which a command has failed; it takes about five."""
@@ -31,12 +34,22 @@ class CdkError(Exception):
     """A command ended with an error; the message holds all it said."""
 
 
+def find_program() -> str | None:
+    """Where the command line is: in the working directory's `node_modules`, in those of the checkout that this package
+    is in, or on `PATH`. None if it is nowhere."""
+    for folder in (Path.cwd(), Path(__file__).resolve().parents[2]):
+        program = folder / "node_modules" / ".bin" / "cdk"
+        if program.exists():
+            return str(program)
+    return shutil.which("cdk")
+
+
 def missing_programs() -> str | None:
     """What is missing to run the command line, and the command that brings it; None if all is there."""
     if shutil.which("node") is None:
-        return "there is no Node.js: install Node.js 22 or later"
-    if not PROGRAM.exists():
-        return "the CDK command line is not installed: run npm ci"
+        return "there is no Node.js: install Node.js 22 or 24"
+    if find_program() is None:
+        return "the CDK command line is not installed: run npm install aws-cdk@2"
     return None
 
 
@@ -44,8 +57,8 @@ def missing_programs() -> str | None:
 class Cdk:
     """The command line with an environment and a working directory of its own.
 
-    The directory is given links to the project's files: what the command line writes beside `cdk.json`, above all the
-    `cdk.context.json` with the answers of its look-ups, is gone with the directory.
+    What the command line writes beside `cdk.json`, above all the `cdk.context.json` with the answers of its look-ups, is
+    gone with the directory.
     """
 
     directory: Path
@@ -57,10 +70,8 @@ class Cdk:
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        for name in ("app.py", "cdk.json", "chroma_stack"):
-            (self.directory / name).symlink_to(PROJECT / name)
-        # cdk.json runs the app with the Python of .venv: here it is the one that runs the tests.
-        (self.directory / ".venv").symlink_to(sys.prefix)
+        settings = {"app": f"{shlex.quote(sys.executable)} -m {APP}", **PLAIN}
+        (self.directory / "cdk.json").write_text(json.dumps(settings))
 
     def deploy(self, context: Context | None = None, app: str | None = None) -> dict[str, str]:
         """Deploys the stack and returns its outputs. `app`: another command than that of `cdk.json`."""
@@ -109,7 +120,7 @@ class Cdk:
         """Runs one command and returns what it wrote to both streams."""
         shutil.rmtree(self.assembly, ignore_errors=True)
         arguments = [
-            str(PROGRAM),
+            find_program() or "cdk",
             command,
             *options,
             f"--output={self.assembly}",
