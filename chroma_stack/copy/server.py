@@ -1,0 +1,491 @@
+"""Chroma servers: API v1 until 0.5.15, and v2 from 0.5.16 on."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import random
+import re
+import ssl
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from chroma_stack.copy.errors import CopyError
+from chroma_stack.copy.model import (
+    BATCH,
+    Collection,
+    Page,
+    Record,
+    Records,
+    creation,
+    custom_schema,
+    describe_difference,
+    only,
+    to_bytes,
+    to_numbers,
+)
+
+CLOUD = "https://api.trychroma.com"
+CLOUD_BATCH = 300
+"""What Chroma Cloud gives and takes at once, https://docs.trychroma.com/cloud/quotas-limits."""
+
+WINDOW = 20_000
+"""Ids that are listed in one request: listing takes longer the further it is from the start, and
+reading records by their ids does not."""
+
+ANSWER_BYTES = 8 * 2**20
+"""About how long an answer with records may be; pages become smaller until they are."""
+
+REQUEST_BYTES = 16 * 2**20
+"""How long a request may be before it is cut in two. Chroma 1.x takes 40 MiB."""
+
+PATIENCE = 120.0
+"""Seconds for which a server may be unavailable, as after a restart, before the copy ends."""
+
+FULL = ("embeddings", "documents", "metadatas", "uris")
+
+
+@dataclass(frozen=True)
+class Names:
+    """Which of a server's collections are meant.
+
+    :param tenants: empty for ``default_tenant``: Chroma cannot list its tenants.
+    :param databases: empty for all; ``default_database`` where a server cannot list them.
+    :param collections: empty for all.
+    """
+
+    tenants: Sequence[str] = ()
+    databases: Sequence[str] = ()
+    collections: Sequence[str] = ()
+
+
+class Server:
+    """A Chroma server, as source and as target.
+
+    :param url: where it is.
+    :param role: ``source`` or ``target``, for messages.
+    :param headers: the credential.
+    :param ca: a file with the certificate of its authority. Default: those that Python trusts.
+    :param names: what to read from it.
+    :param cloud: whether it is Chroma Cloud.
+    :param stop: set when nobody waits for an answer any more.
+    :raises CopyError: when it does not answer as a Chroma server, or refuses the credential.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        role: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ca: Path | None = None,
+        names: Names | None = None,
+        cloud: bool = False,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.role = role
+        self.names = names or Names()
+        self._cloud = cloud
+        self._stop = stop or threading.Event()
+        self._bytes_per_record = ANSWER_BYTES / 100
+        self._kept: dict[str, Collection] = {}
+        verify: ssl.SSLContext | bool = True
+        if ca is not None:
+            try:
+                verify = ssl.create_default_context(cafile=ca)
+            except (OSError, ssl.SSLError) as error:
+                raise CopyError(f"--{role}-ca {ca} cannot be used: {error}.") from None
+        self._http = httpx.Client(
+            headers={"Content-Type": "application/json", **(headers or {})},
+            verify=verify,
+            timeout=httpx.Timeout(30, read=15 * 60),
+        )
+        self._api = self._find_api()
+        limits = self._call("GET", f"{self._api}/pre-flight-checks")
+        most = CLOUD_BATCH if cloud else int(limits.get("max_batch_size", BATCH))
+        self.batch = min(most, int(limits.get("max_batch_size", most)))
+        self._base64 = bool(limits.get("supports_base64_encoding"))
+        self.release = str(self._call("GET", f"{self._api}/version"))
+        self._find_features()
+
+    def _find_api(self) -> str:
+        for api in ("/api/v2", "/api/v1"):
+            answer = self._send("GET", f"{api}/heartbeat", patience=0)
+            if answer.status_code == 200 and "heartbeat" in answer.text:
+                return api
+        raise CopyError(
+            f"{self.url} does not answer as a Chroma server: {answer.status_code} {_reason(answer)}"
+        )
+
+    def _find_features(self) -> None:
+        """By its OpenAPI document: the version of 1.x is always 1.0.0."""
+        answer = self._send("GET", "/openapi.json")
+        schemas: Mapping[str, Any] = {}
+        if answer.status_code == 200:
+            schemas = answer.json().get("components", {}).get("schemas", {})
+        unknown = answer.status_code != 200
+        properties = {name: it.get("properties", {}) for name, it in schemas.items()}
+        self._python = not unknown and "Collection" not in schemas
+        self._configures = unknown or "configuration_json" in properties.get("Collection", {})
+        self._takes_schema = unknown or "schema" in properties.get("CreateCollectionPayload", {})
+
+    # What is asked of it.
+
+    def _send(
+        self, method: str, path: str, content: bytes | None = None, patience: float = PATIENCE
+    ) -> httpx.Response:
+        """An answer, whatever it says. Every request may be sent again."""
+        waited, pause = 0.0, 0.5
+        while True:
+            try:
+                answer = self._http.request(method, self.url + path, content=content)
+                problem = f"{answer.status_code} {_reason(answer)}"
+                if answer.status_code not in (429, 502, 503, 504):
+                    return answer
+                asked = answer.headers.get("Retry-After", "")
+                wait = min(60.0, float(asked)) if asked.isdecimal() else pause
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                problem, wait = _plain(error), pause
+            if waited + wait > patience or self._stop.is_set():
+                raise CopyError(f"The {self.role}, {self.url}, does not answer: {problem}")
+            # Not all at the same moment.
+            self._stop.wait(wait * random.uniform(0.8, 1.2))
+            waited, pause = waited + wait, min(pause * 2, 15)
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """What it answers.
+
+        :raises CopyError: when that is no success.
+        """
+        content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        return self._result(self._send(method, path, content), f"{method} {path.split('?')[0]}")
+
+    def _result(self, answer: httpx.Response, what: str) -> Any:
+        if answer.is_success:
+            try:
+                return answer.json()
+            except ValueError:
+                raise CopyError(
+                    f"The {self.role}, {self.url}, answers {what} with something else than JSON."
+                ) from None
+        reason = _reason(answer)
+        if answer.status_code == 401:
+            option = f"--{self.role}-credential-file, --{self.role}-auth"
+            raise CopyError(f"The {self.role} refuses the credential ({option}): {reason}")
+        raise CopyError(f"The {self.role} refuses {what} with {answer.status_code}: {reason}")
+
+    def _is_there(self, path: str) -> bool:
+        answer = self._send("GET", path)
+        # 0.5.0 answers 500 with the name of its exception.
+        if answer.status_code in (400, 404, 500) and re.search(
+            r"not ?found|does not exist", answer.text, re.IGNORECASE
+        ):
+            return False
+        self._result(answer, f"GET {path}")
+        return True
+
+    def _collections_path(self, tenant: str, database: str) -> str:
+        if self._api == "/api/v1":
+            return f"{self._api}/collections?tenant={quote(tenant)}&database={quote(database)}&"
+        return f"{self._api}/tenants/{_segment(tenant)}/databases/{_segment(database)}/collections?"
+
+    def _path(self, collection: Collection, operation: str) -> str:
+        folder = self._collections_path(collection.tenant, collection.database).partition("?")[0]
+        return f"{folder}/{collection.id}/{operation}"
+
+    # What it has.
+
+    def databases(self, tenant: str) -> list[str]:
+        """Those that were chosen of a tenant."""
+        path = f"{self._api}/tenants/{_segment(tenant)}/databases"
+        found: list[str] = []
+        if self._api == "/api/v2":
+            answer = self._send("GET", f"{path}?limit=1000")
+            if answer.status_code != 405:  # 0.5.16 to 0.5.23 list none
+                found = [it["name"] for it in self._result(answer, f"GET {path}")]
+                return only(self.names.databases, found, "database")
+        return list(self.names.databases or ["default_database"])
+
+    def collections(self) -> list[Collection]:
+        """Those that were chosen."""
+        found: list[Collection] = []
+        for tenant in self.names.tenants or ["default_tenant"]:
+            for database in self.databases(tenant):
+                found += self._all_collections(tenant, database)
+        names = only(self.names.collections, [it.name for it in found], "collection")
+        return [it for it in found if it.name in names]
+
+    def _all_collections(self, tenant: str, database: str) -> list[Collection]:
+        found: dict[str, Collection] = {}
+        path = self._collections_path(tenant, database)
+        while True:
+            answer = self._call("GET", f"{path}limit=100&offset={len(found)}")
+            before = len(found)
+            found |= {it["id"]: _collection(tenant, database, it) for it in answer}
+            if len(found) == before:
+                return list(found.values())
+
+    def count(self, collection: Collection) -> int:
+        """How many records it has."""
+        return int(self._call("GET", self._path(collection, "count")))
+
+    def pages(self, collection: Collection, size: int) -> Iterator[Page]:
+        """All records, with those that come meanwhile, as far as they come behind the others.
+
+        Each window of ids begins within the one before, since those behind a record that is
+        deleted meanwhile move up.
+        """
+        window = min(WINDOW, self.batch) if self._cloud else WINDOW
+        overlap = window // 20
+        offset, before = 0, set[str]()
+        while True:
+            ids = self._get(collection, {"limit": window, "offset": offset}, ())["ids"]
+            if before and offset and before.isdisjoint(ids):
+                offset = max(0, offset - window)
+                before = before if offset else set()
+                continue
+            new = [it for it in ids if it not in before]
+            while new:
+                most = max(1, min(size, int(ANSWER_BYTES / self._bytes_per_record)))
+                page, new = new[:most], new[most:]
+                yield Page(page, lambda ids: self.records(collection, ids))
+            if len(ids) < window:
+                return
+            offset, before = offset + window - overlap, set(ids)
+
+    def present(self, collection: Collection, ids: Sequence[str]) -> set[str]:
+        """Those of the ids that it has."""
+        found: set[str] = set()
+        for part in _parts(ids, self.batch):
+            found.update(self._get(collection, {"ids": part, "limit": len(part)}, ())["ids"])
+        return found
+
+    def records(self, collection: Collection, ids: Sequence[str]) -> Records:
+        """The records of those ids, as far as it has them."""
+        found: Records = {}
+        for part in _parts(ids, self.batch):
+            rows = self._get(collection, {"ids": part, "limit": len(part)}, FULL)
+            for row in range(len(rows["ids"])):
+                record = _record(collection, rows, row)
+                found[record.id] = record
+        return found
+
+    def _get(
+        self, collection: Collection, body: Mapping[str, Any], include: Sequence[str]
+    ) -> Mapping[str, Any]:
+        content = json.dumps({**body, "include": include}).encode()
+        path = self._path(collection, "get")
+        answer = self._send("POST", path, content)
+        rows: Mapping[str, Any] = self._result(answer, f"POST {path}")
+        if include and rows["ids"]:
+            self._bytes_per_record = max(1.0, len(answer.content) / len(rows["ids"]))
+        return rows
+
+    # What it is given.
+
+    def check(self, collection: Collection) -> None:
+        """Refuse a collection that this release cannot take.
+
+        :raises CopyError: with a sentence that names it.
+        """
+        name = collection.name
+        if self._python and (len(name) > 63 or ".." in name or _is_ipv4(name)):
+            raise CopyError(
+                f"{collection.path}: the target's release takes names of up to 63 characters, "
+                "without two dots in a row, that are no IPv4 address. Rename the collection in "
+                "the source, or leave it out by --collection."
+            )
+        if custom_schema(collection) and not self._takes_schema:
+            chosen = ", ".join(custom_schema(collection))
+            raise CopyError(
+                f"{collection.path}: the target's release has no schema, and this collection's "
+                f"says more than the usual ({chosen}). Leave it out by --collection."
+            )
+        if existing := self.find(collection):
+            self._compare(collection, existing)
+
+    def find(self, collection: Collection) -> Collection | None:
+        """The collection of the same tenant, database and name."""
+        if not self._is_there(self._database_path(collection)):
+            return None
+        if self._api == "/api/v1":
+            # 0.5.0 has an error of the same kind for all; a list is none.
+            theirs = self._all_collections(collection.tenant, collection.database)
+            return next((it for it in theirs if it.name == collection.name), None)
+        path = self._collections_path(collection.tenant, collection.database).rstrip("?")
+        path = f"{path}/{_segment(collection.name)}"
+        if not self._is_there(path):
+            return None
+        return _collection(collection.tenant, collection.database, self._call("GET", path))
+
+    def _database_path(self, collection: Collection) -> str:
+        if self._api == "/api/v1":
+            tenant, database = quote(collection.tenant), _segment(collection.database)
+            return f"{self._api}/databases/{database}?tenant={tenant}"
+        tenant, database = _segment(collection.tenant), _segment(collection.database)
+        return f"{self._api}/tenants/{tenant}/databases/{database}"
+
+    def _compare(self, collection: Collection, existing: Collection) -> None:
+        if difference := describe_difference(collection, existing):
+            raise CopyError(
+                f"{collection.path} is in the target with something else: {difference}. Delete "
+                "it there, or choose another --target-database."
+            )
+
+    def prepare(self, collection: Collection) -> tuple[Collection, int]:
+        """Create the collection unless it is there, and its tenant and database."""
+        if existing := self.find(collection):
+            self._compare(collection, existing)
+            return existing, self.count(existing)
+        self._make_database(collection)
+        path = self._collections_path(collection.tenant, collection.database)
+        body = creation(collection, self._configures, self._takes_schema)
+        try:
+            made = self._call("POST", path.rstrip("?&"), body)
+        except CopyError as error:
+            raise CopyError(f"{collection.path} cannot be created. {error}") from None
+        return _collection(collection.tenant, collection.database, made), 0
+
+    def _make_database(self, collection: Collection) -> None:
+        if self._is_there(self._database_path(collection)):
+            return
+        tenant, database = collection.tenant, collection.database
+        try:
+            if not self._is_there(f"{self._api}/tenants/{_segment(tenant)}"):
+                self._call("POST", f"{self._api}/tenants", {"name": tenant})
+            path = f"{self._api}/tenants/{_segment(tenant)}/databases"
+            if self._api == "/api/v1":
+                path = f"{self._api}/databases?tenant={quote(tenant)}"
+            self._call("POST", path, {"name": database})
+        except CopyError as error:
+            raise CopyError(
+                f"The database {tenant}/{database} is not in the target, and cannot be created "
+                f"there, which needs the main credential or a user with access admin. {error}"
+            ) from None
+
+    def write(self, collection: Collection, records: Iterable[Record]) -> None:
+        """Write records, those that are there anew."""
+        for part in _parts(list(records), self.batch):
+            self._upsert(collection, part)
+
+    def _upsert(self, collection: Collection, records: Sequence[Record]) -> None:
+        if self._python:
+            for record in records:
+                _refuse_lists(collection, record)
+        body: dict[str, Any] = {
+            "ids": [it.id for it in records],
+            "embeddings": [self._vector(it.vector) for it in records],
+            "documents": [it.document for it in records],
+            "metadatas": [dict(it.metadata) if it.metadata else None for it in records],
+            "uris": [it.uri for it in records],
+        }
+        for name in ("documents", "metadatas", "uris"):
+            if not any(it is not None for it in body[name]):
+                del body[name]
+        content = json.dumps(body, separators=(",", ":")).encode()
+        path = self._path(collection, "upsert")
+        half = len(records) // 2
+        if len(content) <= REQUEST_BYTES or not half:
+            answer = self._send("POST", path, content)
+            if answer.status_code != 413 or not half:
+                try:
+                    self._result(answer, "records")
+                except CopyError as error:
+                    raise CopyError(f"{collection.path}: {error}") from None
+                return
+        self._upsert(collection, records[:half])
+        self._upsert(collection, records[half:])
+
+    def _vector(self, vector: bytes) -> str | list[float]:
+        return base64.b64encode(vector).decode() if self._base64 else to_numbers(vector)
+
+    def finish(self) -> None:
+        """Nothing comes behind the records."""
+
+    def complete(self) -> None:
+        """Nothing: what was written is there."""
+
+    def close(self) -> None:
+        """Nothing: what was written is there."""
+
+
+def _collection(tenant: str, database: str, answer: Mapping[str, Any]) -> Collection:
+    return Collection(
+        tenant,
+        database,
+        answer["name"],
+        answer["id"],
+        answer.get("metadata") or None,
+        answer.get("configuration_json"),
+        answer.get("schema"),
+        answer.get("dimension"),
+    )
+
+
+def _record(collection: Collection, rows: Mapping[str, Any], row: int) -> Record:
+    vector = rows["embeddings"][row]
+    if vector is None or None in vector:
+        raise CopyError(
+            f"{collection.path}: the source gives no vector for the record {rows['ids'][row]!r}, "
+            "or one with a number that is none."
+        )
+    return Record(
+        rows["ids"][row],
+        to_bytes(vector),
+        (rows.get("documents") or {row: None})[row],
+        (rows.get("metadatas") or {row: None})[row] or None,
+        (rows.get("uris") or {row: None})[row],
+    )
+
+
+def _refuse_lists(collection: Collection, record: Record) -> None:
+    """0.x takes them, and keeps nothing."""
+    for key, value in (record.metadata or {}).items():
+        if isinstance(value, list | dict):
+            raise CopyError(
+                f"{collection.path}: the record {record.id!r} has "
+                f"{'a list' if isinstance(value, list) else 'a sparse vector'} in its metadata "
+                f"({key!r}), which the target's release does not keep."
+            )
+
+
+def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _segment(name: str) -> str:
+    """A name within a path."""
+    return quote(name, safe="")
+
+
+def _is_ipv4(name: str) -> bool:
+    try:
+        ipaddress.IPv4Address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _reason(answer: httpx.Response) -> str:
+    """What an answer that is no success says, in a line."""
+    text = answer.text
+    try:
+        body = answer.json()
+        text = str(body.get("message") or body.get("error") or body.get("detail") or text)
+    except (ValueError, AttributeError):
+        pass
+    text = " ".join(text.split())
+    return text if len(text) <= 500 else f"{text[:500]}…"
+
+
+def _plain(error: Exception) -> str:
+    return f"{error or type(error).__name__}."
