@@ -1,28 +1,23 @@
-"""What a server costs a month: the price list, ``docs/prices.json``, times what the template makes.
+"""What the README says of costs: ``chroma_stack.size.costs`` times what the template makes.
 
-The README's tables come from here, by ``pages.py``. Amounts are in dollars.
+Its tables come from here, by ``pages.py``.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aws_cdk.assertions import Template
 
 from chroma_stack.monitoring import METRICS
+from chroma_stack.size import costs
+from chroma_stack.size.costs import HOURS, LIST, beyond_free, free, price
 from tests.unit.synthesis import launch, properties, template
 
-ROOT = Path(__file__).parents[2]
-HOST = ROOT / "chroma_stack" / "host"
-LIST: dict[str, Any] = json.loads((ROOT / "docs" / "prices.json").read_text())
+HOST = Path(__file__).parents[2] / "chroma_stack" / "host"
 
-HOURS = 730
-"""In a month, as AWS counts."""
-ROOT_VOLUME = 8
-"""GiB of the root volume that the AMI brings."""
 LINE = 600
 """Bytes of a query's line in the log, and the 26 that CloudWatch adds to each:
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html"""
@@ -32,7 +27,7 @@ WEEK = 168
 
 
 class Row(NamedTuple):
-    """What is paid for."""
+    """A line of a table."""
 
     what: str
     price: str
@@ -40,72 +35,20 @@ class Row(NamedTuple):
     """Dollars; ``None``: by use."""
 
 
-def price(name: str) -> float:
-    """Dollars a unit."""
-    return float(LIST["prices"][name]["price"])
-
-
-def beyond_free(name: str, count: float) -> float:
-    """Dollars for so many, of which an account has some for nothing."""
-    return price(name) * max(0, count - LIST["prices"][name].get("free", 0))
-
-
 def linked(name: str, text: str) -> str:
     """A price in words, with its source."""
-    return f"[{text}]({LIST['prices'][name]['source']})"
+    return f"[{text}]({costs.source(name)})"
 
 
 def defaults() -> list[Row]:
     """What the default settings make, and what it costs."""
     made = template()
-    instance = launch(made)["InstanceType"]
-    volume = properties(made, "AWS::EC2::Volume")["Size"]
-    reads = HOURS * 3600 / _seconds_between_reads()
-    metrics = metric_count(made)
-    return [
-        Row(
-            f"instance, `{instance}`",
-            linked(instance, f"${price(instance)} an hour"),
-            price(instance) * HOURS,
-        ),
-        Row(
-            f"data volume, {volume} GiB gp3",
-            linked("gp3", f"${price('gp3'):.2f} per GiB-month"),
-            price("gp3") * volume,
-        ),
-        Row(
-            f"root volume, {ROOT_VOLUME} GiB gp3 (the AMI's size)",
-            linked("gp3", f"${price('gp3'):.2f} per GiB-month"),
-            price("gp3") * ROOT_VOLUME,
-        ),
-        Row(
-            "public IPv4 address",
-            linked("IPv4 address", f"${price('IPv4 address')} an hour"),
-            price("IPv4 address") * HOURS,
-        ),
-        Row("the secret", linked("secret", f"${price('secret'):.2f}"), price("secret")),
-        Row(
-            f"{reads:,.0f} reads of it",
-            linked("secret reads", f"${price('secret reads'):.2f} per 10,000"),
-            price("secret reads") * reads / 10_000,
-        ),
-        Row(
-            f"up to {metrics} metrics, of which an account has {_free('metric')} free",
-            linked("metric", f"${price('metric'):.2f} each"),
-            beyond_free("metric", metrics),
-        ),
-        Row(
-            f"logs, of which an account has {_free('log ingestion')} GB free",
-            linked("log ingestion", f"${price('log ingestion'):.2f} per GB")
-            + f", ${price('log storage'):.2f} to keep one for a month",
-            None,
-        ),
-        Row(
-            "snapshots, of what has changed",
-            linked("snapshot", f"${price('snapshot'):.2f} per GiB-month"),
-            None,
-        ),
-    ]
+    rows = costs.server(
+        launch(made)["InstanceType"],
+        volume=properties(made, "AWS::EC2::Volume")["Size"],
+        series=metric_count(made),
+    )
+    return [Row(it.what, f"[{it.price}]({it.source})", it.month) for it in rows]
 
 
 def total() -> float:
@@ -125,7 +68,7 @@ def options() -> list[Row]:
             price("secret") * 10,
         ),
         Row(
-            f"`alarmEmail`: alarms on {alarms} metrics, of which an account has {_free('alarm')} free",
+            f"`alarmEmail`: alarms on {alarms} metrics, of which an account has {free('alarm')} free",
             linked("alarm", f"${price('alarm'):.2f} each"),
             beyond_free("alarm", alarms),
         ),
@@ -151,7 +94,7 @@ def options() -> list[Row]:
             -price("t3.small") * HOURS * (1 - running),
         ),
         Row(
-            f"`maintenanceWindow`: a call a week, of which an account has {_free('schedule'):,} free",
+            f"`maintenanceWindow`: a call a week, of which an account has {free('schedule'):,} free",
             linked("schedule", f"${price('schedule'):.2f} per million"),
             beyond_free("schedule", 52 / 12),
         ),
@@ -207,15 +150,6 @@ def alarm_metrics(made: Template) -> int:
         max(1, len([it for it in alarm["Properties"].get("Metrics", []) if "MetricStat" in it]))
         for alarm in made.find_resources("AWS::CloudWatch::Alarm").values()
     )
-
-
-def _seconds_between_reads() -> int:
-    timer = (HOST / "chroma-credential.timer").read_text()
-    return int(re.findall(r"(?m)^OnUnitInactiveSec=(\d+)s$", timer)[0])
-
-
-def _free(name: str) -> int:
-    return int(LIST["prices"][name]["free"])
 
 
 def dollars(amount: float | None) -> str:
