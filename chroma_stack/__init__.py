@@ -1,47 +1,22 @@
 """Chroma on one EC2 instance that heals itself, as AWS CDK constructs."""
 
-from chroma_stack.alarms import ChromaAlarms
-from chroma_stack.auth import ChromaAuth, TokenHeader
-from chroma_stack.backups import BackupSchedule
-from chroma_stack.dashboard import ChromaDashboard
-from chroma_stack.endpoint import Endpoint, IChromaServer
-from chroma_stack.errors import SettingError
-from chroma_stack.image import ChromaImage
-from chroma_stack.instance import MachineImageId
-from chroma_stack.monitoring import ChromaMonitoring
-from chroma_stack.secrets import SecretArn
-from chroma_stack.server import ChromaServer, ChromaServerOptions
-from chroma_stack.stack import ChromaStack, ChromaStackOptions
-from chroma_stack.tls import CertificateSource, ChromaTls, TlsMode
-from chroma_stack.tracing import ChromaTracing
-from chroma_stack.users import ChromaAccess, ChromaUser
-from chroma_stack.version import ChromaVersion
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 """The release of this package, and of the template that it publishes."""
 
-__all__ = [
-    "BackupSchedule",
-    "CertificateSource",
-    "ChromaAccess",
-    "ChromaAlarms",
-    "ChromaAuth",
-    "ChromaDashboard",
-    "ChromaImage",
-    "ChromaMonitoring",
-    "ChromaServer",
-    "ChromaServerOptions",
-    "ChromaStack",
-    "ChromaStackOptions",
-    "ChromaTls",
-    "ChromaTracing",
-    "ChromaUser",
-    "ChromaVersion",
-    "Endpoint",
-    "IChromaServer",
-    "MachineImageId",
-    "SecretArn",
-    "SettingError",
-    "TlsMode",
-    "TokenHeader",
-]
+if TYPE_CHECKING:
+    from chroma_stack.public import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> object:
+        # Importing the CDK takes seconds and starts Node.js, which commands that use no construct
+        # do without.
+        if name == "__all__" or name[:1].isupper():
+            from chroma_stack import public
+
+            if name in ("__all__", *public.__all__):
+                return getattr(public, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
