@@ -27,6 +27,9 @@ from chroma_stack.copy.server import CLOUD, Names, Server
 from chroma_stack.copy.verify import verify
 from chroma_stack.copy.work import Options, Report, copy
 
+GRACE = 5.0
+"""Seconds that requests on their way get to end, after a failure or an interruption."""
+
 DESCRIPTION = """\
 Copies tenants, databases, collections with configuration and metadata, and records with vectors,
 documents, metadata and URIs.
@@ -282,7 +285,7 @@ class Run:
             stop=self.stop,
         )
 
-    def _source(self) -> Source:
+    def _source(self) -> Readable | StreamSource:
         given = self._arguments
         names = Names(given.tenant, given.database, given.collection)
         if self._urls[0]:
@@ -412,5 +415,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 143 if isinstance(interruption, _Terminated) else 130
 
 
+def _end(code: int) -> NoReturn:
+    """End the process, without waiting long for requests that a server does not answer."""
+    deadline = time.monotonic() + GRACE
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0, deadline - time.monotonic()))
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _end(main())

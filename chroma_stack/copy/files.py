@@ -11,7 +11,6 @@ import json
 import os
 import re
 import sqlite3
-import tempfile
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -500,12 +499,12 @@ class _PartWriter:
 
 def _write(file: Path, content: bytes) -> None:
     """All of it, or what was there before."""
-    descriptor, beside = tempfile.mkstemp(prefix=".", dir=file.parent)
-    with os.fdopen(descriptor, "wb") as output:
+    beside = file.with_name(f"{file.name}.new")
+    with beside.open("wb") as output:
         output.write(content)
         output.flush()
         os.fsync(output.fileno())
-    Path(beside).replace(file)
+    beside.replace(file)
     _sync(file.parent)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import ipaddress
 import json
+import math
 import random
 import re
 import ssl
@@ -66,6 +68,10 @@ class Names:
     collections: Sequence[str] = ()
 
 
+class _TooLong(Exception):
+    """An answer is longer than was asked for."""
+
+
 class Server:
     """A Chroma server, as source and as target.
 
@@ -95,8 +101,7 @@ class Server:
         self.names = names or Names()
         self._cloud = cloud
         self._stop = stop or threading.Event()
-        self._bytes_per_record = ANSWER_BYTES / 100
-        self._kept: dict[str, Collection] = {}
+        self._bytes_per_record = ANSWER_BYTES / 32
         verify: ssl.SSLContext | bool = True
         if ca is not None:
             try:
@@ -129,24 +134,44 @@ class Server:
         """By its OpenAPI document: the version of 1.x is always 1.0.0."""
         answer = self._send("GET", "/openapi.json")
         schemas: Mapping[str, Any] = {}
-        if answer.status_code == 200:
+        with contextlib.suppress(ValueError, AttributeError):
             schemas = answer.json().get("components", {}).get("schemas", {})
-        unknown = answer.status_code != 200
+        self._python = self.release.startswith("0.")
+        # A proxy may keep the document from us: then it is taken for the newest.
+        newest = not self._python and not schemas
         properties = {name: it.get("properties", {}) for name, it in schemas.items()}
-        self._python = not unknown and "Collection" not in schemas
-        self._configures = unknown or "configuration_json" in properties.get("Collection", {})
-        self._takes_schema = unknown or "schema" in properties.get("CreateCollectionPayload", {})
+        self._configures = newest or "configuration_json" in properties.get("Collection", {})
+        self._takes_schema = newest or "schema" in properties.get("CreateCollectionPayload", {})
 
     # What is asked of it.
 
     def _send(
-        self, method: str, path: str, content: bytes | None = None, patience: float = PATIENCE
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        *,
+        patience: float = PATIENCE,
+        most: float = math.inf,
     ) -> httpx.Response:
-        """An answer, whatever it says. Every request may be sent again."""
+        """An answer, whatever it says. Every request may be sent again.
+
+        :param patience: for how many seconds to try.
+        :param most: how long an answer may be, in bytes.
+        :raises CopyError: when there is none.
+        :raises _TooLong: when it would be longer than that; it is not read.
+        """
         waited, pause = 0.0, 0.5
         while True:
             try:
-                answer = self._http.request(method, self.url + path, content=content)
+                request = self._http.build_request(method, self.url + path, content=content)
+                answer = self._http.send(request, stream=True)
+                try:
+                    if int(answer.headers.get("Content-Length", "0")) > most:
+                        raise _TooLong
+                    answer.read()
+                finally:
+                    answer.close()
                 problem = f"{answer.status_code} {_reason(answer)}"
                 if answer.status_code not in (429, 502, 503, 504):
                     return answer
@@ -203,33 +228,40 @@ class Server:
 
     # What it has.
 
-    def databases(self, tenant: str) -> list[str]:
-        """Those that were chosen of a tenant."""
-        path = f"{self._api}/tenants/{_segment(tenant)}/databases"
-        found: list[str] = []
+    def _databases(self, tenant: str) -> list[str]:
+        """All of a tenant; where a server cannot list them, those that were chosen."""
         if self._api == "/api/v2":
-            answer = self._send("GET", f"{path}?limit=1000")
-            if answer.status_code != 405:  # 0.5.16 to 0.5.23 list none
-                found = [it["name"] for it in self._result(answer, f"GET {path}")]
-                return only(self.names.databases, found, "database")
+            path = f"{self._api}/tenants/{_segment(tenant)}/databases"
+            if self._send("GET", path).status_code != 405:
+                return [it["name"] for it in self._all(f"{path}?")]
         return list(self.names.databases or ["default_database"])
 
     def collections(self) -> list[Collection]:
         """Those that were chosen."""
+        pairs = [
+            (tenant, database)
+            for tenant in self.names.tenants or ["default_tenant"]
+            for database in self._databases(tenant)
+        ]
+        databases = only(self.names.databases, [it for _, it in pairs], "database")
         found: list[Collection] = []
-        for tenant in self.names.tenants or ["default_tenant"]:
-            for database in self.databases(tenant):
+        for tenant, database in pairs:
+            if database in databases:
                 found += self._all_collections(tenant, database)
         names = only(self.names.collections, [it.name for it in found], "collection")
         return [it for it in found if it.name in names]
 
     def _all_collections(self, tenant: str, database: str) -> list[Collection]:
-        found: dict[str, Collection] = {}
-        path = self._collections_path(tenant, database)
+        answers = self._all(self._collections_path(tenant, database))
+        return [_collection(tenant, database, it) for it in answers]
+
+    def _all(self, path: str) -> list[Mapping[str, Any]]:
+        """Everything that a path lists, a hundred at once."""
+        found: dict[str, Mapping[str, Any]] = {}
         while True:
-            answer = self._call("GET", f"{path}limit=100&offset={len(found)}")
             before = len(found)
-            found |= {it["id"]: _collection(tenant, database, it) for it in answer}
+            answer = self._call("GET", f"{path}limit=100&offset={before}")
+            found |= {it["id"]: it for it in answer}
             if len(found) == before:
                 return list(found.values())
 
@@ -272,18 +304,28 @@ class Server:
         """The records of those ids, as far as it has them."""
         found: Records = {}
         for part in _parts(ids, self.batch):
-            rows = self._get(collection, {"ids": part, "limit": len(part)}, FULL)
-            for row in range(len(rows["ids"])):
-                record = _record(collection, rows, row)
-                found[record.id] = record
+            body = {"ids": part, "limit": len(part)}
+            half = len(part) // 2
+            try:
+                rows = self._get(collection, body, FULL, 4 * ANSWER_BYTES if half else math.inf)
+            except _TooLong:
+                found |= self.records(collection, part[:half])
+                found |= self.records(collection, part[half:])
+                continue
+            records = {id: _record(collection, rows, row) for row, id in enumerate(rows["ids"])}
+            found |= {id: records[id] for id in part if id in records}
         return found
 
     def _get(
-        self, collection: Collection, body: Mapping[str, Any], include: Sequence[str]
+        self,
+        collection: Collection,
+        body: Mapping[str, Any],
+        include: Sequence[str],
+        most: float = math.inf,
     ) -> Mapping[str, Any]:
         content = json.dumps({**body, "include": include}).encode()
         path = self._path(collection, "get")
-        answer = self._send("POST", path, content)
+        answer = self._send("POST", path, content, most=most)
         rows: Mapping[str, Any] = self._result(answer, f"POST {path}")
         if include and rows["ids"]:
             self._bytes_per_record = max(1.0, len(answer.content) / len(rows["ids"]))

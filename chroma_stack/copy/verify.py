@@ -7,24 +7,23 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from chroma_stack.copy.files import FolderSource, StreamSource
+from chroma_stack.copy.files import StreamSource
 from chroma_stack.copy.model import (
     Collection,
     Page,
     Readable,
-    Source,
     describe_difference,
     is_cosine,
     record_difference,
 )
-from chroma_stack.copy.work import Options, Progress, Report
+from chroma_stack.copy.work import Options, Progress, Report, workers
 
 SHOWN = 10
 """Differences of a collection that are shown; all are counted."""
 
 
 def verify(
-    source: Source,
+    source: Readable | StreamSource,
     target: Readable,
     options: Options,
     progress: Progress,
@@ -37,16 +36,11 @@ def verify(
     :param stop: set when the comparison ends early.
     """
     reports = []
-    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        try:
-            for collection in source.collections():
-                comparison = _Comparison(source, target, collection, options, pool)
-                reports.append(comparison.run(progress, show))
-            source.finish()
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with workers(options.jobs, stop) as pool:
+        for collection in source.collections():
+            comparison = _Comparison(source, target, collection, options, pool)
+            reports.append(comparison.run(progress, show))
+    source.finish()
     return reports
 
 
@@ -55,7 +49,7 @@ class _Comparison:
 
     def __init__(
         self,
-        source: Source,
+        source: Readable | StreamSource,
         target: Readable,
         collection: Collection,
         options: Options,
@@ -124,16 +118,13 @@ class _Comparison:
         count = self._target.count(theirs) or 0
         if count == both:
             return
-        if isinstance(self._source, StreamSource):
+        source = self._source
+        if isinstance(source, StreamSource):
+            # It was read, and is gone.
             yield f"the target has {count - both} records that the source does not have"
             return
-        source = self._source
-        assert hasattr(source, "present")
         for page in self._target.pages(theirs, self._options.batch):
             have = source.present(self._ours, page.ids)
             for id in page.ids:
                 if id not in have:
                     yield f"the record {id!r} is only in the target"
-
-
-__all__ = ["FolderSource", "verify"]

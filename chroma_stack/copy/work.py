@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from chroma_stack.copy.errors import CopyError
@@ -67,6 +68,22 @@ Progress = Callable[[Collection, int, int | None], None]
 """Called with a collection, how many of its records are done, and how many there are if known."""
 
 
+@contextlib.contextmanager
+def workers(jobs: int, stop: threading.Event) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
+    """Threads, for which nobody waits when something else fails.
+
+    :param stop: set then.
+    """
+    pool = concurrent.futures.ThreadPoolExecutor(jobs)
+    try:
+        yield pool
+    except BaseException:
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
 def copy(
     source: Source,
     target: Target,
@@ -82,17 +99,11 @@ def copy(
     collections = source.collections()
     for collection in collections:
         target.check(options.destination(collection))
-    reports = []
-    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        try:
-            for collection in collections:
-                reports.append(
-                    _copy_collection(source, target, collection, options, progress, pool)
-                )
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with workers(options.jobs, stop) as pool:
+        reports = [
+            _copy_collection(source, target, collection, options, progress, pool)
+            for collection in collections
+        ]
     source.finish()
     target.complete()
     return reports
