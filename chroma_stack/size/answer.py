@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from chroma_stack.size import costs, model
+from chroma_stack.size.costs import DEFAULT_IOPS, DEFAULT_THROUGHPUT, DEFAULT_VOLUME
 from chroma_stack.size.instances import InstanceType, choices, next_larger
 from chroma_stack.size.model import MIB, Collection, Disk
-from chroma_stack.storage import DEFAULT_IOPS, DEFAULT_THROUGHPUT, DEFAULT_VOLUME_SIZE
 
 READING = 300
 """Seconds that reading all indexes after a restart may take before more throughput is worth its
@@ -125,7 +125,7 @@ def volume(question: Question, *, up_to: Question | None = None) -> Volume:
     disk = question.disk()
     wanted = math.ceil(disk.index / MIB / READING / 125) * 125
     throughput = max(DEFAULT_THROUGHPUT, min(MOST_THROUGHPUT, wanted))
-    gib = max(int(DEFAULT_VOLUME_SIZE.to_gibibytes()), disk.gib())
+    gib = max(DEFAULT_VOLUME, disk.gib())
     return Volume(
         gib=gib,
         largest=None if up_to is None else min(model.LARGEST_VOLUME, max(gib, up_to.disk().gib())),

@@ -18,11 +18,11 @@ from typing import Any, NoReturn
 
 from chroma_stack.size import answer, costs, live, model
 from chroma_stack.size.answer import Growth, Offer, Question, offers, volume
+from chroma_stack.size.costs import DEFAULT_THROUGHPUT
 from chroma_stack.size.errors import Refused, WrongUse
 from chroma_stack.size.instances import BASELINES, TYPES, InstanceType, at_prices
 from chroma_stack.size.model import GIB, MIB
 from chroma_stack.size.server import AUTH, Server
-from chroma_stack.storage import DEFAULT_THROUGHPUT
 
 CREDENTIAL = "CHROMA_CREDENTIAL"
 """The environment variable of the credential."""
@@ -46,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         parser.error(str(error))
     except Refused as error:
         sys.exit(f"Error: {error}")
+    except BrokenPipeError:
+        # Who reads has seen enough; Python would complain again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -97,6 +101,13 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help="whose databases to count, repeatable (default: default_tenant); Chroma cannot list them",
     )
+    running.add_argument(
+        "--database",
+        metavar="D",
+        action="append",
+        help="to count, repeatable (default: all; before 0.6, which cannot list them, "
+        "default_database)",
+    )
     prices = parser.add_argument_group("prices")
     prices.add_argument(
         "--region",
@@ -147,6 +158,10 @@ def _run(options: argparse.Namespace) -> int:
             if growth is not None:
                 _print_growth(_chosen(offered), growth)
             _print_deployment(offered)
+            if options.server:
+                print(
+                    "  A volume cannot shrink: leave volumeSize out where that of the server is larger."
+                )
         else:
             _print_nothing(types)
         if options.plot:
@@ -178,7 +193,7 @@ def _question(options: argparse.Namespace) -> Question:
         server = Server(
             options.server, credential=_credential(options), auth=options.auth, ca=options.ca
         )
-        found = server.holding(options.tenant or ["default_tenant"])
+        found = server.holding(options.tenant or ["default_tenant"], options.database or [])
         if not found.collections:
             raise Refused(f"{options.server} holds no vectors yet: give --vectors and --dimensions")
         held = found.collections

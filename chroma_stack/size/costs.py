@@ -10,9 +10,6 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chroma_stack.monitoring import METRICS, REFUSALS, REFUSALS_BY_USER
-from chroma_stack.storage import DEFAULT_IOPS, DEFAULT_THROUGHPUT
-
 _PACKAGE = Path(__file__).parents[1]
 LIST: dict[str, Any] = json.loads((_PACKAGE / "prices.json").read_text())
 """The price list."""
@@ -23,8 +20,13 @@ HOURS = 730
 ROOT_VOLUME = 8
 """GiB of the root volume that the AMI brings."""
 
-SERIES = sum("Refusals" not in it for it in METRICS) + len(REFUSALS) + len(REFUSALS_BY_USER)
-"""Series of metrics that a server with ``monitoring`` may send, one for each status of a refusal."""
+DEFAULT_VOLUME, DEFAULT_IOPS, DEFAULT_THROUGHPUT = 24, 3000, 125
+"""GiB of the data volume by default, and the operations and MiB a second that a gp3 volume of any
+size has for nothing, as in ``chroma_stack.storage``, which would need the CDK."""
+
+SERIES = 18
+"""Series of metrics that a server with ``monitoring`` may send, one for each status of a refusal, as
+``chroma_stack.monitoring`` has them."""
 
 
 class Row(NamedTuple):

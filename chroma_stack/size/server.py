@@ -75,26 +75,28 @@ class Server:
             handlers.append(urllib.request.HTTPSHandler(context=context))
         self._opener = urllib.request.build_opener(*handlers)
 
-    def holding(self, tenants: Sequence[str]) -> Holding:
-        """What all databases of these tenants hold together.
+    def holding(self, tenants: Sequence[str], databases: Sequence[str] = ()) -> Holding:
+        """What databases of these tenants hold together.
 
         :param tenants: their names; Chroma cannot list them.
+        :param databases: their names; by default all, of releases before 0.6, which cannot list
+            them, ``default_database``.
         :raises Refused: when the server does not answer as Chroma does.
         """
         collections: list[Collection] = []
         documents = metadata = 0.0
         threshold = SYNC_THRESHOLD
         for tenant in tenants:
-            for path, query, found in self._collections(tenant):
-                count = int(self._get(f"{path}/count", query))
-                if not count or not found.get("dimension"):
+            for path, found in self._collections(tenant, databases):
+                count = int(self._get(f"{path}/count"))
+                if not count:
                     continue
-                sample = self._ask(f"{path}/get", query, _SAMPLE)
+                sample = self._ask(f"{path}/get", {}, _SAMPLE)
                 lengths = [len(it.encode()) for it in sample["ids"]]
                 collections.append(
                     Collection(
                         vectors=count,
-                        dimensions=int(found["dimension"]),
+                        dimensions=int(found.get("dimension") or self._dimension(path)),
                         id_bytes=round(_mean(lengths)),
                     )
                 )
@@ -109,20 +111,29 @@ class Server:
             threshold=threshold,
         )
 
-    def _collections(self, tenant: str) -> Iterator[tuple[str, dict[str, str], dict[str, Any]]]:
-        """Path and query of each collection of a tenant, and what the server says of it."""
-        quoted = urllib.parse.quote(tenant, safe="")
+    def _collections(
+        self, tenant: str, databases: Sequence[str]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The path of each collection of a tenant, and what the server says of it."""
         if self._get("/api/v2/heartbeat", missing=True) is None:
-            path, query = "/api/v1/collections", {"tenant": tenant, "database": "default_database"}
-            for found in self._paged(path, query):
-                yield f"{path}/{found['id']}", {}, found
+            path = "/api/v1/collections"
+            for database in databases or [_DATABASE]:
+                query = {"tenant": tenant, "database": database}
+                for found in self._paged(path, query):
+                    yield f"{path}/{found['id']}", found
             return
-        names = self._get(f"/api/v2/tenants/{quoted}/databases", missing=True)
-        databases = [it["name"] for it in names or [{"name": "default_database"}]]
+        of_tenant = f"/api/v2/tenants/{urllib.parse.quote(tenant, safe='')}/databases"
+        if not databases:
+            listed = self._get(of_tenant, missing=True)
+            databases = [_DATABASE] if listed is None else [it["name"] for it in listed]
         for database in databases:
-            path = f"/api/v2/tenants/{quoted}/databases/{urllib.parse.quote(database, safe='')}/collections"
+            path = f"{of_tenant}/{urllib.parse.quote(database, safe='')}/collections"
             for found in self._paged(path, {}):
-                yield f"{path}/{found['id']}", {}, found
+                yield f"{path}/{found['id']}", found
+
+    def _dimension(self, path: str) -> int:
+        """Of a collection's vectors, which 0.5.0 does not say."""
+        return len(self._ask(f"{path}/get", {}, _ONE_VECTOR)["embeddings"][0])
 
     def _paged(self, path: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
         offset = 0
@@ -161,6 +172,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+_DATABASE = "default_database"
+_ONE_VECTOR = {"limit": 1, "include": ["embeddings"]}
 _SAMPLE = {"limit": PAGE, "include": ["documents", "metadatas"]}
 
 

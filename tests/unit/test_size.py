@@ -8,6 +8,8 @@ import json
 import math
 import re
 import shlex
+import subprocess
+import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -19,6 +21,7 @@ import moto
 import pytest
 from botocore.stub import Stubber
 
+from chroma_stack import storage
 from chroma_stack.size import command, costs, live, model
 from chroma_stack.size.answer import Growth
 from chroma_stack.size.errors import Refused
@@ -172,6 +175,22 @@ def test_the_default_server_costs_what_the_readme_says(size: Any) -> None:
     assert launch(template())["InstanceType"] == "t3.small"
     [said] = re.findall(r"\| together \| .* \| \$(.+) \|", (ROOT / "README.md").read_text())
     assert small["everything_month"] == float(said)
+
+
+def test_what_is_known_of_volumes_is_what_the_construct_knows() -> None:
+    assert storage.DEFAULT_VOLUME_SIZE.to_gibibytes() == costs.DEFAULT_VOLUME
+    assert storage.DEFAULT_IOPS == costs.DEFAULT_IOPS
+    assert storage.DEFAULT_THROUGHPUT == costs.DEFAULT_THROUGHPUT
+    assert storage.LARGEST_VOLUME_GIB == model.LARGEST_VOLUME
+
+
+def test_neither_the_cdk_nor_boto3_nor_matplotlib_is_loaded_for_an_answer() -> None:
+    loaded = (
+        "import sys; from chroma_stack.size import command; "
+        "sys.exit(str({'aws_cdk', 'boto3', 'matplotlib'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr.strip() == "set()"
 
 
 def test_more_throughput_costs_more() -> None:

@@ -1,0 +1,169 @@
+"""How much memory Chroma takes, beside what `chroma_stack.size` predicts.
+
+    python -m tests.bench.size
+
+Anonymous memory, which is what counts towards the container's limit: at most while records are added
+and 5 seconds later; after a restart and a query of each collection, which loads the indexes; after
+the collections were deleted; and after a restart then. Fails when a prediction for the first two is
+more than 15 % off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import random
+import sys
+import tempfile
+import time
+import uuid
+from array import array
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from chroma_stack.size import model
+from chroma_stack.size.model import MIB, divided
+from tests.host.chroma_servers import CURRENT, ChromaServer
+
+COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
+BATCH = model.BATCH
+MOST = 0.15
+"""How far off a prediction may be."""
+
+
+class Run(NamedTuple):
+    """What is added."""
+
+    dimensions: int
+    vectors: int
+    collections: int = 1
+    threshold: int = model.SYNC_THRESHOLD
+    numbers: bool = False
+    """Whether vectors are sent as numbers, and not in base64."""
+
+
+RUNS = (
+    Run(128, 10_000),
+    Run(128, 40_000),
+    Run(384, 10_000),
+    Run(384, 30_000),
+    Run(384, 30_000, threshold=10_000),
+    Run(384, 20_000, collections=20),
+    Run(768, 20_000),
+    Run(1536, 10_000),
+    Run(1536, 20_000),
+    Run(1536, 10_000, numbers=True),
+    Run(3072, 10_000),
+)
+
+
+class Memory(NamedTuple):
+    """Bytes of anonymous memory."""
+
+    writing: int
+    settled: int
+    deleted: int
+    restarted: int
+    """After a restart of the server whose collections were deleted."""
+
+
+def predicted(run: Run) -> tuple[int, int]:
+    """Bytes while records are added, and after a restart and a query of all."""
+    held = divided(run.vectors, run.dimensions, run.collections)
+    writing = model.writing(held, threshold=run.threshold, base64=not run.numbers)
+    return writing, model.settled(held)
+
+
+def measured(run: Run, folder: Path) -> Memory:
+    """What a server of its own takes, which keeps its data in the folder."""
+    server = ChromaServer(CURRENT, folder)
+    try:
+        with httpx.Client(timeout=600) as client:
+            return _measured(run, server, client)
+    finally:
+        server.stop()
+
+
+def _measured(run: Run, server: ChromaServer, client: httpx.Client) -> Memory:
+    url = f"http://{server.address}{COLLECTIONS}"
+    draw = random.Random(run.dimensions)
+    hnsw = {"hnsw": {"sync_threshold": run.threshold}}
+    ids = []
+    for number in range(run.collections):
+        new = {"name": f"bench-{number}", "configuration": hnsw}
+        ids.append(client.post(url, json=new).raise_for_status().json()["id"])
+    each, writing = run.vectors // run.collections, 0
+    for start in range(0, each, BATCH):
+        for collection in ids:
+            vectors = [_vector(draw, run) for _ in range(min(BATCH, each - start))]
+            names = [str(uuid.UUID(int=draw.getrandbits(128))) for _ in vectors]
+            body = {"ids": names, "embeddings": vectors}
+            client.post(f"{url}/{collection}/add", json=body).raise_for_status()
+            writing = max(writing, _anonymous(server))
+    writing = max(writing, _after_a_while(server))
+    server.stop()
+    server.start()
+    query = {"query_embeddings": [[0.5] * run.dimensions], "n_results": 10}
+    for collection in ids:
+        client.post(f"{url}/{collection}/query", json=query).raise_for_status()
+    settled = _after_a_while(server)
+    for number in range(run.collections):
+        client.delete(f"{url}/bench-{number}").raise_for_status()
+    deleted = _after_a_while(server)
+    server.stop()
+    server.start()
+    return Memory(writing, settled, deleted, _after_a_while(server))
+
+
+def _vector(draw: random.Random, run: Run) -> str | list[float]:
+    if run.numbers:
+        return [round(draw.random(), 6) for _ in range(run.dimensions)]
+    return base64.b64encode(array("f", [draw.random() for _ in range(run.dimensions)])).decode()
+
+
+def _anonymous(server: ChromaServer) -> int:
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith("RssAnon")]
+    return int(line.split()[1]) * 1024
+
+
+def _after_a_while(server: ChromaServer) -> int:
+    time.sleep(5)
+    return _anonymous(server)
+
+
+def main() -> None:
+    """Measure, print as a table in Markdown, and exit with 1 when a prediction is too far off."""
+    argparse.ArgumentParser(prog="python -m tests.bench.size", description=__doc__).parse_args()
+    print("MiB, predicted and measured. Off: by how much the prediction is.\n")
+    print("| dimensions | vectors | adding: predicted | measured | off ", end="")
+    print("| after a restart and a query: predicted | measured | off ", end="")
+    print("| collections deleted | and restarted |")
+    print(f"|{' --- |' * 10}")
+    off = []
+    for run in RUNS:
+        with tempfile.TemporaryDirectory() as folder:
+            memory = measured(run, Path(folder))
+        cells = [f"{run.dimensions:,}", f"{run.vectors:,}{_more(run)}"]
+        for said, was in zip(predicted(run), memory[:2], strict=True):
+            off.append(said / was - 1)
+            cells += [f"{said / MIB:,.0f}", f"{was / MIB:,.0f}", f"{off[-1]:+.0%}"]
+        cells += [f"{memory.deleted / MIB:,.0f}", f"{memory.restarted / MIB:,.0f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
+    furthest = max(off, key=abs)
+    print(f"\nThe prediction that is furthest off is so by {furthest:+.0%}.")
+    if abs(furthest) > MOST:
+        sys.exit(f"that is more than {MOST:.0%}")
+
+
+def _more(run: Run) -> str:
+    more = [f"{run.collections} collections"] * (run.collections > 1)
+    more += [f"threshold {run.threshold:,}"] * (run.threshold != model.SYNC_THRESHOLD)
+    more += ["as numbers"] * run.numbers
+    return f", {', '.join(more)}" if more else ""
+
+
+if __name__ == "__main__":
+    main()
