@@ -37,8 +37,15 @@ fi
 
 RESIZE = """\
 #!/bin/bash
-umount "$FOLDER/mount" && /sbin/e2fsck -f -p "$FOLDER/image" && /sbin/resize2fs "$FOLDER/image" &&
-    mount -o loop "$FOLDER/image" "$FOLDER/mount"
+/sbin/resize2fs "$1" && exit # nothing to do
+umount "$FOLDER/mount" || exit
+trap 'mount -o loop "$FOLDER/image" "$FOLDER/mount"' EXIT
+# A process that another test started in a mount namespace of its own may hold the file system still.
+for _ in {1..600}; do
+    [[ $(/sbin/losetup --associated "$FOLDER/image") ]] || break
+    sleep 0.1
+done
+/sbin/e2fsck -f -p "$FOLDER/image" && /sbin/resize2fs "$FOLDER/image"
 """
 # Some containers have a root that may mount a file system, and not enlarge it while it is mounted.
 CAP_SYS_RESOURCE = 24
@@ -148,7 +155,7 @@ class Disk:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=240,
         )
         assert done.returncode == 0, done.stdout
         return done.stdout
