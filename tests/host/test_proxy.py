@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 
 from tests.host.chroma_servers import VERSIONS, ChromaServer
 from tests.host.proxy import VERIFY, Proxy, as_password, header, token_of
+from tests.host.raw import connect, statuses
 from tests.host.recorder import Recorder
 
 TRANSPORTS = ["plain", "tls"]
@@ -316,6 +318,24 @@ def test_chroma_receives_no_wish_for_another_protocol(
     headers = received(recorder, recorded_proxy, wish)
     assert "upgrade" not in headers
     assert "pgrade" not in headers.get("connection", "")
+
+
+def test_a_request_reaches_chroma_together_with_its_body(
+    recorded_proxy: Proxy, recorder: Recorder
+) -> None:
+    """Chroma 1.5.9 answers some requests before their body is there, and then ends the connection, on which the next
+    request may be already."""
+    recorder.forget()
+    [(name, value)] = recorded_proxy.right.items()
+    body = b'{"ids": ["a"]}'
+    head = f"POST {GUARDED} HTTP/1.1\r\nHost: chroma\r\n{name}: {value}\r\n"
+    with connect(recorded_proxy) as connection:
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
+        time.sleep(0.5)
+        assert recorder.raw == b""
+        connection.sendall(body)
+        assert statuses(connection.recv(65536)) == [200]
+    assert recorder.raw.endswith(body)
 
 
 HOME = "https://app.example"
