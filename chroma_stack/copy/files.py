@@ -633,7 +633,8 @@ class StreamSource:
                 yield None
                 continue
             if entry == {"end": {"records": self._counts, "sha256": self._digest.hexdigest()}}:
-                return
+                if next(self._source, None) is None:
+                    return
             break
         else:
             raise CopyError(f"{self.where} is cut off: its last line is missing.")

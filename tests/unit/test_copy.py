@@ -1,0 +1,571 @@
+"""The command that copies collections, without a server."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chroma_stack.copy import files, model
+from chroma_stack.copy.__main__ import main
+from chroma_stack.copy.errors import CopyError
+from chroma_stack.copy.files import FolderSource, FolderTarget, StreamSource, StreamTarget
+from chroma_stack.copy.model import Collection, Record
+from chroma_stack.copy.server import Names
+from chroma_stack.copy.work import Options, copy
+
+DOCUMENTS = Collection(
+    "default_tenant",
+    "default_database",
+    "documents",
+    "8fd4ae73-9b19-4b0c-ae4c-c2c0e2a1d3f5",
+    {"owner": "search", "hnsw:space": "cosine"},
+    {"hnsw": {"space": "cosine"}, "spann": None, "embedding_function": None},
+    None,
+    3,
+)
+EMPTY = Collection("default_tenant", "default_database", "empty")
+
+floats = st.floats(allow_nan=False, allow_infinity=False)
+vectors = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=8)
+scalars = st.booleans() | st.integers(-(2**63), 2**63 - 1) | floats | st.text()
+values = scalars | st.lists(st.text(), min_size=1, max_size=3) | st.lists(floats, max_size=3)
+records = st.builds(
+    Record,
+    st.text(min_size=1),
+    vectors.map(model.to_bytes),
+    st.none() | st.text(),
+    st.none() | st.dictionaries(st.text(), values, min_size=1, max_size=4),
+    st.none() | st.text(),
+)
+
+
+def some(count: int) -> list[Record]:
+    return [
+        Record(f"id {n}", struct.pack("<3f", n, 0.1, -n), f"document {n}", {"n": n})
+        for n in range(count)
+    ]
+
+
+def fill(target: FolderTarget | StreamTarget, count: int = 5) -> None:
+    for collection in (DOCUMENTS, EMPTY):
+        target.check(collection)
+    target.prepare(DOCUMENTS)
+    target.write(DOCUMENTS, some(count))
+    target.prepare(EMPTY)
+
+
+def folder_with(path: Path, count: int = 5) -> Path:
+    target = FolderTarget(path, "1.0.0", resume=False)
+    fill(target, count)
+    target.complete()
+    return path
+
+
+def stream_with(count: int = 5) -> bytes:
+    output = io.BytesIO()
+    target = StreamTarget(output, "1.0.0")
+    fill(target, count)
+    target.complete()
+    return output.getvalue()
+
+
+def all_records(source: FolderSource | StreamSource, collection: Collection) -> list[Record]:
+    return [it for page in source.pages(collection, 2) for it in page.read(page.ids).values()]
+
+
+def lines_of(stream: bytes) -> list[bytes]:
+    return gzip.decompress(stream).splitlines(keepends=True)
+
+
+# The format.
+
+
+@given(records)
+def test_a_record_comes_back_from_its_line(record: Record) -> None:
+    line = files.to_line(record)
+    again = files.to_record(line)
+    assert line.count(b"\n") == 1
+    assert again == record
+    assert model.record_difference(record, again, cosine=False) == ""
+
+
+@given(vectors)
+def test_a_vector_is_float32_little_endian(numbers: list[float]) -> None:
+    vector = model.to_bytes(numbers)
+    assert vector == struct.pack(f"<{len(numbers)}f", *numbers)
+    assert model.to_bytes(model.to_numbers(vector)) == vector
+
+
+def test_a_folder_gives_what_was_written_to_it(tmp_path: Path) -> None:
+    source = FolderSource(folder_with(tmp_path / "copy"))
+    assert source.collections() == [DOCUMENTS, EMPTY]
+    assert all_records(source, DOCUMENTS) == some(5)
+    assert all_records(source, EMPTY) == []
+    assert (source.count(DOCUMENTS), source.count(EMPTY)) == (5, 0)
+
+
+def test_a_folder_finds_records_by_their_ids(tmp_path: Path) -> None:
+    source = FolderSource(folder_with(tmp_path / "copy"))
+    assert source.records(DOCUMENTS, ["id 3", "nowhere"]) == {"id 3": some(4)[3]}
+    assert source.present(DOCUMENTS, ["id 3", "nowhere"]) == {"id 3"}
+
+
+def test_a_stream_gives_what_was_written_to_it() -> None:
+    source = StreamSource(io.BytesIO(stream_with()))
+    assert source.collections() == [DOCUMENTS, EMPTY]
+    assert all_records(source, DOCUMENTS) == some(5)
+    assert all_records(source, EMPTY) == []
+    source.finish()
+
+
+def test_a_stream_gives_only_the_collections_that_were_chosen() -> None:
+    source = StreamSource(io.BytesIO(stream_with()), Names(collections=["empty"]))
+    assert source.collections() == [EMPTY]
+    assert all_records(source, EMPTY) == []
+    source.finish()
+
+
+def test_files_of_a_folder_are_of_bounded_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "PART_RECORDS", 2)
+    target = FolderTarget(tmp_path / "copy", "1.0.0", resume=False)
+    target.prepare(DOCUMENTS)
+    for record in some(5):
+        target.write(DOCUMENTS, [record])
+    target.complete()
+    manifest = json.loads((tmp_path / "copy" / "manifest.json").read_text())
+    [collection] = manifest["collections"]
+    assert [it["records"] for it in collection["files"]] == [2, 2, 1]
+    assert all_records(FolderSource(tmp_path / "copy"), DOCUMENTS) == some(5)
+
+
+def test_a_copy_from_a_folder_to_a_stream_keeps_everything(tmp_path: Path) -> None:
+    output = io.BytesIO()
+    source = FolderSource(folder_with(tmp_path / "copy", 2_345))
+    reports = copy(source, StreamTarget(output, ""), Options(100), *_quiet())
+    assert [(it.name, it.records, it.copied) for it in reports] == [
+        ("documents", 2_345, 2_345),
+        ("empty", 0, 0),
+    ]
+    read = all_records(StreamSource(io.BytesIO(output.getvalue())), DOCUMENTS)
+    assert sorted(read, key=lambda it: it.metadata["n"]) == some(2_345)  # type: ignore[index]
+
+
+def _quiet() -> tuple[Any, Any]:
+    return (lambda collection, records, expected: None), threading.Event()
+
+
+# What was interrupted, cut off or changed.
+
+
+def test_an_unfinished_folder_is_no_source(tmp_path: Path) -> None:
+    target = FolderTarget(tmp_path / "copy", "1.0.0", resume=False)
+    fill(target)
+    target.close()
+    assert not (tmp_path / "copy" / "manifest.json").exists()
+    with pytest.raises(CopyError, match=r"holds an unfinished copy.*--resume"):
+        FolderSource(tmp_path / "copy")
+
+
+def test_an_unfinished_folder_goes_on_with_what_it_has(tmp_path: Path) -> None:
+    first = FolderTarget(tmp_path / "copy", "1.0.0", resume=False)
+    fill(first, 3)
+    first.close()
+    (tmp_path / "copy" / "000001-000002.jsonl.gz.new").write_text("was being written")
+
+    source = FolderSource(folder_with(tmp_path / "source"))
+    target = FolderTarget(tmp_path / "copy", "1.0.0", resume=True)
+    reports = copy(source, target, Options(2, resume=True), *_quiet())
+    assert [(it.records, it.copied) for it in reports] == [(5, 2), (0, 0)]
+    assert all_records(FolderSource(tmp_path / "copy"), DOCUMENTS) == some(5)
+    assert sorted(it.name for it in (tmp_path / "copy").iterdir()) == [
+        "000001-000001.jsonl.gz",
+        "000001-000002.jsonl.gz",
+        "manifest.json",
+    ]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_with_other_files_is_no_target(tmp_path: Path, resume: bool) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(CopyError, match=r"holds other files already. Choose an empty folder"):
+        FolderTarget(tmp_path, "1.0.0", resume)
+    assert [it.name for it in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_with_a_copy_is_a_target_only_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(CopyError, match="holds a copy already"):
+        FolderTarget(folder_with(tmp_path / "copy"), "1.0.0", resume=False)
+
+
+def change_a_byte(folder: Path) -> None:
+    file = folder / "000001-000001.jsonl.gz"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def remove_a_file(folder: Path) -> None:
+    (folder / "000001-000001.jsonl.gz").unlink()
+
+
+def make_a_link(folder: Path) -> None:
+    file = folder / "000001-000001.jsonl.gz"
+    file.rename(folder / "elsewhere")
+    file.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("damage", [change_a_byte, remove_a_file, make_a_link])
+def test_a_damaged_folder_is_refused_before_anything_is_copied(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(folder_with(tmp_path / "copy"))
+    with pytest.raises(CopyError, match=r"000001-000001.jsonl.gz (was changed|is missing)"):
+        FolderSource(tmp_path / "copy").collections()
+
+
+@pytest.mark.parametrize(
+    "name", ["../000001-000001.jsonl.gz", "/etc/passwd", "a/000001-000001.jsonl.gz", "x", 1]
+)
+def test_a_file_that_is_none_of_a_copy_is_not_opened(tmp_path: Path, name: object) -> None:
+    folder = folder_with(tmp_path / "copy")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["collections"][0]["files"][0]["name"] = name
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CopyError, match=r"which is no file of a copy|is damaged"):
+        FolderSource(folder)
+
+
+@pytest.mark.parametrize(
+    "change", [{"collections": 1}, {"collections": [{}]}, {"collections": [{"files": 1}]}]
+)
+def test_a_damaged_manifest_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    folder = folder_with(tmp_path / "copy")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, **change}))
+    with pytest.raises(CopyError, match="is damaged"):
+        FolderSource(folder)
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "copy")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "version": 2}))
+    with pytest.raises(CopyError, match=r"of version 2 .* install a newer chroma-stack"):
+        FolderSource(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"format": "other"}'])
+def test_another_file_is_no_manifest(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(CopyError, match="is no copy that this program made"):
+        FolderSource(tmp_path)
+
+
+def read_stream(content: bytes) -> list[Record]:
+    source = StreamSource(io.BytesIO(content))
+    found = [it for each in source.collections() for it in all_records(source, each)]
+    source.finish()
+    return found
+
+
+def test_a_stream_that_is_cut_off_anywhere_is_refused() -> None:
+    stream = stream_with()
+    for length in range(len(stream)):
+        with pytest.raises(CopyError, match=r"file:- is"):
+            read_stream(stream[:length])
+
+
+def test_a_stream_without_one_of_its_lines_is_refused() -> None:
+    lines = lines_of(stream_with())
+    assert read_stream(gzip.compress(b"".join(lines))) == some(5)
+    for left_out in range(len(lines)):
+        rest = lines[:left_out] + lines[left_out + 1 :]
+        with pytest.raises(CopyError, match=r"file:- is"):
+            read_stream(gzip.compress(b"".join(rest)))
+
+
+def test_a_stream_with_a_changed_record_is_refused() -> None:
+    changed = gzip.decompress(stream_with()).replace(b"document 3", b"document 4")
+    with pytest.raises(CopyError, match="the checksum, is wrong"):
+        read_stream(gzip.compress(changed))
+
+
+@pytest.mark.parametrize("content", [b"", b"text", gzip.compress(b"text\n"), gzip.compress(b"")])
+def test_another_stream_is_refused(content: bytes) -> None:
+    with pytest.raises(CopyError, match=r"file:- is"):
+        read_stream(content)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"1",
+        b'{"id":1,"vector":""}',
+        b'{"id":"a"}',
+        b'{"id":"a","vector":"AAA="}',
+        b'{"id":"a","vector":"!"}',
+        b'{"id":"a","vector":"","document":1}',
+        b'{"id":"a","vector":"","metadata":[]}',
+        b'{"id":"a","vector":"","more":1}',
+    ],
+)
+def test_a_line_that_is_no_record_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        files.to_record(line)
+
+
+# What is compared.
+
+
+@pytest.mark.parametrize(
+    ("changed", "part"),
+    [
+        (Record("a", struct.pack("<2f", 1, 2.0000002), "d", {"k": 1}, "u"), "vector"),
+        (Record("a", struct.pack("<f", 1), "d", {"k": 1}, "u"), "vector"),
+        (Record("a", struct.pack("<2f", 1, 2), "e", {"k": 1}, "u"), "document"),
+        (Record("a", struct.pack("<2f", 1, 2), None, {"k": 1}, "u"), "document"),
+        (Record("a", struct.pack("<2f", 1, 2), "d", {"k": 1.0}, "u"), "metadata"),
+        (Record("a", struct.pack("<2f", 1, 2), "d", {"k": True}, "u"), "metadata"),
+        (Record("a", struct.pack("<2f", 1, 2), "d", {"l": 1}, "u"), "metadata"),
+        (Record("a", struct.pack("<2f", 1, 2), "d", None, "u"), "metadata"),
+        (Record("a", struct.pack("<2f", 1, 2), "d", {"k": 1}, "v"), "uri"),
+    ],
+)
+def test_each_part_of_a_record_is_compared(changed: Record, part: str) -> None:
+    record = Record("a", struct.pack("<2f", 1, 2), "d", {"k": 1}, "u")
+    assert model.record_difference(record, changed, cosine=False) == part
+
+
+def test_vectors_that_the_server_normalizes_may_differ_in_the_last_digit() -> None:
+    one = Record("a", struct.pack("<2f", 1, 2))
+    near = Record("a", struct.pack("<2f", 1, 2.0000002))
+    other = Record("a", struct.pack("<2f", 1, 2.00001))
+    assert model.record_difference(one, near, cosine=True) == ""
+    assert model.record_difference(one, other, cosine=True) == "vector"
+
+
+def test_floats_in_metadata_may_differ_by_what_chroma_loses() -> None:
+    value = 0.1 + 0.2
+    assert model.same_metadata({"f": value}, {"f": math.nextafter(value, 1)})
+    assert not model.same_metadata({"f": value}, {"f": 0.3000000000001})
+    assert model.same_metadata(None, {})
+
+
+def collection(
+    metadata: dict[str, Any] | None = None, configuration: dict[str, Any] | None = None
+) -> Collection:
+    return Collection("t", "d", "c", "", metadata, configuration)
+
+
+OF_063 = {"hnsw_configuration": {"space": "l2", "M": 16}, "_type": "…"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            collection({"hnsw:space": "cosine"}, OF_063),
+            collection(None, {"hnsw": {"space": "cosine"}}),
+        ),
+        (
+            collection({"a": 1, "hnsw:M": 32}),
+            collection({"a": 1, "hnsw:M": 32}, {"hnsw": {"max_neighbors": 32}}),
+        ),
+        (
+            collection(None, {"hnsw": {"ef_search": 100}, "embedding_function": {"name": "x"}}),
+            collection(None, OF_063),
+        ),
+    ],
+)
+def test_settings_of_the_index_are_the_same_in_each_form(
+    one: Collection, other: Collection
+) -> None:
+    assert model.describe_difference(one, other) == ""
+    assert model.describe_difference(other, one) == ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        (collection({"a": 1}), collection({"a": 2}), "metadata {'a': 1} and {'a': 2}"),
+        (
+            collection({"hnsw:space": "ip"}, OF_063),
+            collection(None, {"hnsw": {"space": "l2"}}),
+            "configuration {'space': 'ip'} and {}",
+        ),
+        (
+            collection(None, {"hnsw": {}, "embedding_function": {"name": "x"}}),
+            collection(None, {"hnsw": {}, "embedding_function": None}),
+            "embedding function {'name': 'x'} and None",
+        ),
+    ],
+)
+def test_other_settings_are_a_difference(one: Collection, other: Collection, said: str) -> None:
+    assert model.describe_difference(one, other) == said
+
+
+def test_an_old_release_is_told_settings_by_metadata() -> None:
+    new = collection({"a": 1}, {"hnsw": {"space": "cosine", "max_neighbors": 32, "ef_search": 100}})
+    body = model.creation(new, configures=False, takes_schema=False)
+    assert body["metadata"] == {"a": 1, "hnsw:space": "cosine", "hnsw:M": 32}
+    assert "configuration" not in body
+
+
+def test_a_new_release_is_told_metadata_of_an_old_one() -> None:
+    body = model.creation(collection({"hnsw:M": 32}, OF_063), configures=True, takes_schema=True)
+    assert body["metadata"] == {"hnsw:M": 32}
+    assert not body.keys() & {"configuration", "schema"}
+
+
+# The command line.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ftp://a", "file:b"], "http://HOST:PORT"),
+        (["localhost:8000", "file:b"], "http://HOST:PORT"),
+        (["http://", "file:b"], "http://HOST:PORT"),
+        (["http://a?token=x", "file:b"], "http://HOST:PORT"),
+        (["http://user:secret-word@a", "file:b"], "use --source-credential-file"),
+        (["file:", "http://a"], "names no folder"),
+        (["http://a:8000", "http://A:8000/"], "another --target-database"),
+        (["file:a", "file:a"], "the same folder"),
+        (["http://a", "file:-", "--verify"], "refused with the target file:-"),
+        (["http://a", "file:-", "--json"], "refused with the target file:-"),
+        (["file:-", "http://a", "--verify"], "use --verify-only"),
+        (["file:-", "http://a", "--target-credential-file", "-"], "Standard input is the source"),
+        (["file:a", "http://b", "--verify-only", "--resume"], "leave out --resume"),
+        (["file:a", "cloud:"], "name tenant and database"),
+        (["cloud:", "file:a", "--tenant", "t"], "name tenant and database"),
+        (
+            ["http://a", "file:b", "--tenant", "t", "--tenant", "u", "--target-tenant", "v"],
+            "--target-tenant needs a single one",
+        ),
+        (["http://a", "file:b", "--source-credential-file", "nowhere"], "nowhere cannot be read"),
+        (["http://a", "file:b", "--source-ask"], "--source-ask needs a terminal"),
+    ],
+)
+def test_arguments_that_cannot_be_used_are_refused_with_a_sentence(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.startswith("Error: ")
+    assert errors.count("\n") == 1
+    assert said in errors
+    assert "secret-word" not in errors
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1000000"])
+@pytest.mark.parametrize("option", ["--batch", "--jobs"])
+def test_a_number_that_cannot_be_used_is_refused(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["http://a", "file:b", option, value])
+    assert end.value.code == 2
+    assert f"argument {option}: {value!r} is no whole number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("auth", "credential", "said"),
+    [
+        ("basic", "no colon", "needs a credential like USER:PASSWORD"),
+        ("token", "a\nb", "characters that cannot be sent"),
+        ("x-chroma-token", "käse", "characters that cannot be sent"),
+    ],
+)
+def test_a_credential_that_cannot_be_sent_is_refused_and_not_shown(
+    auth: str,
+    credential: str,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "credential").write_text(credential)
+    given = ["--source-credential-file", f"{tmp_path}/credential", "--source-auth", auth]
+    assert main(["http://127.0.0.1:1", f"file:{tmp_path}/copy", *given]) == 2
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert credential not in errors
+
+
+def test_a_server_that_is_not_there_is_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["http://127.0.0.1:1", f"file:{tmp_path}/copy"]) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("Error: The source, http://127.0.0.1:1, does not answer: ")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_folder_is_copied_and_compared_by_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder_with(tmp_path / "one")
+    arguments = [f"file:{tmp_path}/one", f"file:{tmp_path}/two", "--verify", "--json"]
+    assert main(arguments) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result.pop("seconds") >= 0
+    names = {"tenant": "default_tenant", "database": "default_database"}
+    assert result == {
+        "collections": [
+            {**names, "name": "documents", "records": 5, "copied": 5, "differences": 0},
+            {**names, "name": "empty", "records": 0, "copied": 0, "differences": 0},
+        ],
+        "records": 5,
+        "copied": 5,
+        "differences": 0,
+    }
+
+
+def test_differences_are_shown_and_end_with_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder_with(tmp_path / "one", 5)
+    folder_with(tmp_path / "two", 7)
+    given = [f"file:{tmp_path}/one", f"file:{tmp_path}/two", "--verify-only"]
+    assert main(given) == 1
+    errors = capsys.readouterr().err
+    assert "default_tenant/default_database/documents: the record 'id 5' is only in the" in errors
+    assert "2 collections, 5 records, 2 differences" in errors
+    assert main([given[1], given[0], "--verify-only"]) == 1
+    assert "the record 'id 5' is not in the target" in capsys.readouterr().err
+
+
+def test_a_collection_that_is_not_there_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder_with(tmp_path / "one")
+    given = [f"file:{tmp_path}/one", f"file:{tmp_path}/two", "--collection", "nothing"]
+    assert main(given) == 1
+    assert "--collection nothing: the source has none of that name" in capsys.readouterr().err
+    assert not (tmp_path / "two").exists()
+
+
+def test_the_command_needs_neither_the_cdk_nor_node(tmp_path: Path) -> None:
+    folder_with(tmp_path / "one")
+    code = (
+        "import sys; from chroma_stack.copy.__main__ import main; "
+        f"code = main(['file:{tmp_path}/one', 'file:{tmp_path}/two']); "
+        "sys.exit(code or any(it.split('.')[0] in ('aws_cdk', 'jsii') for it in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
