@@ -52,7 +52,7 @@ until 0.5.23 cannot list their databases either: name them by --database.
 
 What is written to the source meanwhile may be missing in the target; run the command again with
 --resume. Exit codes: 0 done; 1 it failed, or the comparison found a difference; 2 wrong use;
-130 interrupted.
+130 interrupted, 143 by SIGTERM.
 """
 
 
@@ -351,12 +351,16 @@ class Run:
                 "seconds": round(seconds, 3),
             }
             print(json.dumps(result))
-        words = [f"{len(reports)} collections, {records:,} records"]
+        words = [_number(len(reports), "collection"), _number(records, "record")]
         if not self._arguments.verify_only:
             words.append(f"{copied:,} written")
         if differences is not None:
-            words.append(f"{differences or 'no'} differences")
+            words.append(_number(differences, "difference"))
         print(f"{', '.join(words)}, in {seconds:.1f} s.", file=sys.stderr)
+
+
+def _number(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _together(copied: Sequence[Report], compared: Sequence[Report]) -> list[Report]:
@@ -408,10 +412,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interruption:
-        print(
-            "Interrupted. What was copied stays; go on with the same command and --resume.",
-            file=sys.stderr,
-        )
+        rest = " What was copied stays; go on with the same command and --resume."
+        if given.verify_only or given.target == "file:-":
+            rest = ""
+        print(f"Interrupted.{rest}", file=sys.stderr)
         return 143 if isinstance(interruption, _Terminated) else 130
 
 

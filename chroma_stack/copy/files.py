@@ -292,18 +292,27 @@ class FolderSource:
         self.release = str((head.get("releases") or {}).get("source", ""))
         self._kept = {_key(it.collection): it for it in kept}
         self._parts = _Parts(folder)
+        self._checked = set[tuple[str, str, str]]()
 
     def collections(self) -> list[Collection]:
         """Those that were chosen, after a look at the checksums of all their files."""
         chosen = _chosen([it.collection for it in self._kept.values()], self._names)
         for collection in chosen:
-            self._parts.check(self._kept[_key(collection)])
+            self._check(_key(collection))
         return chosen
+
+    def _check(self, key: tuple[str, str, str]) -> None:
+        if key not in self._checked:
+            self._parts.check(self._kept[key])
+            self._checked.add(key)
 
     def find(self, collection: Collection) -> Collection | None:
         """The collection of the same tenant, database and name."""
-        kept = self._kept.get(_key(collection))
-        return kept.collection if kept else None
+        key = _key(collection)
+        if key not in self._kept:
+            return None
+        self._check(key)
+        return self._kept[key].collection
 
     def count(self, collection: Collection) -> int:
         """How many records it has."""
@@ -632,9 +641,9 @@ class StreamSource:
                 self._counts.append(0)
                 yield None
                 continue
-            if entry == {"end": {"records": self._counts, "sha256": self._digest.hexdigest()}}:
-                if next(self._source, None) is None:
-                    return
+            end = {"records": self._counts, "sha256": self._digest.hexdigest()}
+            if entry == {"end": end} and next(self._source, None) is None:
+                return
             break
         else:
             raise CopyError(f"{self.where} is cut off: its last line is missing.")

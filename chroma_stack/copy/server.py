@@ -141,6 +141,8 @@ class Server:
         newest = not self._python and not schemas
         properties = {name: it.get("properties", {}) for name, it in schemas.items()}
         self._configures = newest or "configuration_json" in properties.get("Collection", {})
+        values = schemas.get("HashMap", {}).get("additionalProperties", {}).get("oneOf", [])
+        self._takes_lists = newest or any(it.get("type") == "array" for it in values)
         self._takes_schema = newest or "schema" in properties.get("CreateCollectionPayload", {})
 
     # What is asked of it.
@@ -410,7 +412,7 @@ class Server:
         except CopyError as error:
             raise CopyError(
                 f"The database {tenant}/{database} is not in the target, and cannot be created "
-                f"there, which needs the main credential or a user with access admin. {error}"
+                f"(behind this project's proxy that takes access admin). {error}"
             ) from None
 
     def write(self, collection: Collection, records: Iterable[Record]) -> None:
@@ -419,7 +421,7 @@ class Server:
             self._upsert(collection, part)
 
     def _upsert(self, collection: Collection, records: Sequence[Record]) -> None:
-        if self._python:
+        if not self._takes_lists:
             for record in records:
                 _refuse_lists(collection, record)
         body: dict[str, Any] = {
@@ -489,7 +491,7 @@ def _record(collection: Collection, rows: Mapping[str, Any], row: int) -> Record
 
 
 def _refuse_lists(collection: Collection, record: Record) -> None:
-    """0.x takes them, and keeps nothing."""
+    """0.x would answer that all is well, and keep nothing of them."""
     for key, value in (record.metadata or {}).items():
         if isinstance(value, list | dict):
             raise CopyError(
