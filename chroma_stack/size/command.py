@@ -130,14 +130,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    question = _question(options)
     growth = None if options.growth is None else _growth(options.growth)
     if options.plot and not options.plot.lower().endswith(".png"):
         raise WrongUse(
             f"--plot {options.plot} is refused: it is the name of a file, ending in .png"
         )
     region = options.region or str(costs.LIST["region"])
-    types, gib_month = _types(region, options.live)
+    if region != costs.LIST["region"] and not options.live:
+        raise WrongUse(
+            f"--region {region} is refused: the list of {costs.LIST['date']} has prices of "
+            f"{costs.LIST['region']} only; --live asks the AWS price list for others"
+        )
+    question = _question(options)
+    types, gib_month = _live(region) if options.live else (TYPES, costs.price("gp3"))
     offered = offers(question, types, gib_month, growth)
     if options.plot:
         _plot(options.plot, question, types)
@@ -250,15 +255,8 @@ def _credential(options: argparse.Namespace) -> str:
     return text.strip()
 
 
-def _types(region: str, ask: bool) -> tuple[Sequence[InstanceType], float]:
-    """The types with their prices in a region, and those of a GiB of the volume for a month."""
-    if not ask:
-        if region != costs.LIST["region"]:
-            raise WrongUse(
-                f"--region {region} is refused: the list of {costs.LIST['date']} has prices of "
-                f"{costs.LIST['region']} only; --live asks the AWS price list for others"
-            )
-        return TYPES, costs.price("gp3")
+def _live(region: str) -> tuple[Sequence[InstanceType], float]:
+    """The types with their prices in a region, and that of a GiB of the volume for a month."""
     try:
         import boto3
         from botocore.exceptions import BotoCoreError, ClientError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,7 +67,9 @@ def draw(file: Path, question: Question, types: Sequence[InstanceType]) -> None:
     axes.grid(which="major", color="#e4e4e4")
     axes.set_axisbelow(True)
     axes.legend(loc="lower right", framealpha=1, edgecolor="white")
-    figure.savefig(file, format="png")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    file.write_bytes(drawn.getvalue())
 
 
 def _steps(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
 import urllib.error
 import urllib.parse
@@ -25,6 +26,8 @@ AUTH = ("token", "x-chroma-token", "basic")
 
 PAGE = 100
 """Collections in a request; and records that are looked at to learn how long documents are."""
+
+_URL = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
 
 TIMEOUT = 60
 """Seconds to wait for an answer: counting a large collection takes a while."""
@@ -60,9 +63,12 @@ class Server:
         :param ca: a file with the certificates to trust (PEM); by default those of the system.
         :raises WrongUse: when the URL or the file is of no use.
         """
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        if not _URL.fullmatch(url):
             raise WrongUse(f"--server {url} is refused: it is http[s]://HOST[:PORT]")
+        if auth == "basic" and credential and ":" not in credential:
+            raise WrongUse("--auth basic is refused: the credential is not USER:PASSWORD")
+        if auth != "basic" and not (credential.isascii() and credential.isprintable()):
+            raise WrongUse("the credential is refused: it is one line of ASCII")
         self._url = url.rstrip("/")
         self._headers = {"Accept": "application/json", **_header(auth, credential)}
         handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]

@@ -41,7 +41,7 @@ class Run(NamedTuple):
     collections: int = 1
     threshold: int = model.SYNC_THRESHOLD
     numbers: bool = False
-    """Whether vectors are sent as numbers, and not in base64."""
+    """Whether vectors are sent as numbers, each request on a new connection, and not in base64."""
 
 
 RUNS = (
@@ -80,7 +80,8 @@ def measured(run: Run, folder: Path) -> Memory:
     """What a server of its own takes, which keeps its data in the folder."""
     server = ChromaServer(CURRENT, folder)
     try:
-        with httpx.Client(timeout=600) as client:
+        headers = {"Connection": "close"} if run.numbers else {}
+        with httpx.Client(timeout=600, headers=headers) as client:
             return _measured(run, server, client)
     finally:
         server.stop()
@@ -142,20 +143,20 @@ def main() -> None:
     print("| after a restart and a query: predicted | measured | off ", end="")
     print("| collections deleted | and restarted |")
     print(f"|{' --- |' * 10}")
-    off = []
+    missed = []
     for run in RUNS:
         with tempfile.TemporaryDirectory() as folder:
             memory = measured(run, Path(folder))
         cells = [f"{run.dimensions:,}", f"{run.vectors:,}{_more(run)}"]
         for said, was in zip(predicted(run), memory[:2], strict=True):
-            off.append(said / was - 1)
-            cells += [f"{said / MIB:,.0f}", f"{was / MIB:,.0f}", f"{off[-1]:+.0%}"]
+            off = said / was - 1
+            cells += [f"{said / MIB:,.0f}", f"{was / MIB:,.0f}", f"{off:+.0%}"]
+            if abs(off) > MOST:
+                missed.append(f"{off:+.0%}")
         cells += [f"{memory.deleted / MIB:,.0f}", f"{memory.restarted / MIB:,.0f}"]
         print(f"| {' | '.join(cells)} |", flush=True)
-    furthest = max(off, key=abs)
-    print(f"\nThe prediction that is furthest off is so by {furthest:+.0%}.")
-    if abs(furthest) > MOST:
-        sys.exit(f"that is more than {MOST:.0%}")
+    if missed:
+        sys.exit(f"more than {MOST:.0%} off: {', '.join(missed)}")
 
 
 def _more(run: Run) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import itertools
 import json
 import math
@@ -311,6 +312,8 @@ REFUSED = [
     ([*PLANNED, "--server", "http://127.0.0.1:1"], "--vectors 2M is refused beside --server"),
     (["--server", "127.0.0.1:8000"], "--server 127.0.0.1:8000 is refused"),
     (["--server", "ftp://127.0.0.1"], "--server ftp://127.0.0.1 is refused"),
+    (["--server", "http://127.0.0.1:port"], "--server http://127.0.0.1:port is refused"),
+    (["--server", "http://127.0.0.1:1", "--growth", "5%"], "--growth 5% is refused"),
     (
         ["--server", "http://127.0.0.1:1", "--credential-file", "/nowhere"],
         "--credential-file /nowhere is refused: No such file",
@@ -329,6 +332,35 @@ def test_a_mistake_is_refused_with_a_sentence(
     assert said.startswith("python -m chroma_stack.size: error: ")
     assert sentence in said
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("auth", "credential", "sentence"),
+    [
+        ("token", "two\nlines", "the credential is refused: it is one line of ASCII"),
+        ("x-chroma-token", "schlüssel", "the credential is refused: it is one line of ASCII"),
+        ("basic", "password", "--auth basic is refused: the credential is not USER:PASSWORD"),
+        ("token", " \n", "is refused: it is empty"),
+    ],
+)
+def test_a_credential_that_cannot_be_one_is_refused_and_not_printed(
+    size: Any, tmp_path: Path, auth: str, credential: str, sentence: str
+) -> None:
+    file = tmp_path / "credential"
+    file.write_text(credential)
+    asked = ["--server", "http://127.0.0.1:1", "--auth", auth, "--credential-file", str(file)]
+    code, out, err = size(*asked)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert credential.strip() == "" or credential not in err
+
+
+def test_a_credential_may_come_from_standard_input(
+    size: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("two\nlines"))
+    _, _, err = size("--server", "http://127.0.0.1:1", "--credential-file", "-")
+    assert "the credential is refused: it is one line of ASCII" in err
 
 
 def test_a_server_that_does_not_answer_is_named(size: Any) -> None:
