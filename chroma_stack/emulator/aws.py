@@ -114,20 +114,9 @@ class Aws:
         with self._changed:
             return self._changed.wait_for(signalled, timeout)
 
-    def terminated(self, instance_id: str, hold: float = 0) -> None:
-        """Release the volumes of a terminated machine, after ``hold`` seconds."""
+    def release(self, instance_id: str) -> None:
+        """Release the volumes and interfaces of a machine that ended for good."""
         self.machines.pop(instance_id, None)
-        timer = threading.Timer(hold, self._release, [instance_id])
-        timer.daemon = True
-        timer.start()
-        if not hold:
-            timer.join()
-
-    def close(self) -> None:
-        """Stop serving."""
-        self._server.close()
-
-    def _release(self, instance_id: str) -> None:
         ec2 = self.client("ec2")
         [found] = ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
         # A group that was set to zero has done it.
@@ -136,6 +125,10 @@ class Aws:
         self._holders = {
             it: holder for it, holder in self._holders.items() if holder != instance_id
         }
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.close()
 
     def _attached(self, call: Call) -> None:
         attached, instance_id = (

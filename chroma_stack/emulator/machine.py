@@ -127,10 +127,14 @@ class Machine:
         self.run("systemctl poweroff")
         self._ended(timeout)
 
-    def terminate(self, hold: float = 0) -> None:
-        """End the machine for good; it releases its volumes after ``hold`` seconds."""
+    def terminate(self) -> None:
+        """End the machine for good, and release its volumes."""
         self.close()
-        self._aws.terminated(self.instance_id, hold)
+        self.release()
+
+    def release(self) -> None:
+        """Release the volumes of a machine that was closed; until then no other one can attach them."""
+        self._aws.release(self.instance_id)
 
     def close(self) -> None:
         """End what runs on this computer for the machine."""

@@ -495,11 +495,17 @@ def test_after_a_stop_another_instance_takes_over_what_a_snapshot_has_without_th
     server.size_group(1)
     server.take_user_data()
     assert server.settings == before, "volume and address stay"
-    previous.terminate(hold=150)
+    previous.close()
     snapshot.replace(server.volume.file)
     rig.registry.reachable = False
     try:
         machine = server.boot()
+        wait_until(
+            lambda: len(rig.aws.calls_of("AttachVolume", machine.access_key)) > 1,
+            "the volume was refused",
+            PATIENCE,
+        )
+        previous.release()
         signal = machine.wait_for_signal()
     finally:
         rig.registry.reachable = True
