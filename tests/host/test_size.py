@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from chroma_stack.size import command, server
+from chroma_stack.size import command, model, server
 from tests.bench.size import MOST, Run, measured, predicted
 from tests.host.chroma_servers import CURRENT, OLDEST, VERSIONS, ChromaServer
 from tests.host.proxy import Proxy, token_of
@@ -195,6 +195,10 @@ def test_a_server_that_refuses_is_named_with_its_reason(
 def test_a_tenant_that_is_not_there_holds_nothing(held: Held) -> None:
     said = size("--server", f"http://{held.chroma.address}", "--tenant", "nobody")
     assert str(said.code).startswith("Error: ")
+
+
+def test_the_release_whose_memory_is_predicted_is_the_current_one() -> None:
+    assert model.RELEASE == CURRENT
 
 
 def test_memory_of_10000_vectors_is_as_predicted(tmp_path: Path) -> None:

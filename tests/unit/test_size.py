@@ -370,6 +370,25 @@ def test_a_server_that_does_not_answer_is_named(size: Any) -> None:
     assert len(err.splitlines()) == 1
 
 
+def test_an_interruption_ends_without_a_traceback(
+    size: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "offers", interrupted)
+    assert size(*PLANNED) == (130, "", "")
+
+
+def test_who_reads_only_the_beginning_gets_no_traceback() -> None:
+    line = f"{sys.executable} -m chroma_stack.size {shlex.join(PLANNED)} | head -1"
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout == "2,000,000 vectors of 1,536 dimensions in 1 collection\n"
+    assert done.stderr == ""
+
+
 def test_the_picture_is_a_png(size: Any, tmp_path: Path) -> None:
     file = tmp_path / "vectors.png"
     code, out, _ = size(*PLANNED, "--plot", str(file))
