@@ -217,8 +217,7 @@ class _Lengths:
 
     @functools.cached_property
     def _elements(self) -> dict[str, cdk.CfnElement]:
-        return {
-            str(self._stack.resolve(element.logical_id)): element
-            for element in self._stack.node.find_all()
-            if isinstance(element, cdk.CfnElement)
-        }
+        elements = [it for it in self._stack.node.find_all() if isinstance(it, cdk.CfnElement)]
+        # All in one call: each goes to another process.
+        names = self._stack.resolve([it.logical_id for it in elements])
+        return dict(zip(names, elements, strict=True))
