@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import ipaddress
 import json
 import math
 import random
@@ -136,9 +135,8 @@ class Server:
         schemas: Mapping[str, Any] = {}
         with contextlib.suppress(ValueError, AttributeError):
             schemas = answer.json().get("components", {}).get("schemas", {})
-        self._python = self.release.startswith("0.")
         # A proxy may keep the document from us: then it is taken for the newest.
-        newest = not self._python and not schemas
+        newest = not schemas and not self.release.startswith("0.")
         properties = {name: it.get("properties", {}) for name, it in schemas.items()}
         self._configures = newest or "configuration_json" in properties.get("Collection", {})
         values = schemas.get("HashMap", {}).get("additionalProperties", {}).get("oneOf", [])
@@ -340,12 +338,10 @@ class Server:
 
         :raises CopyError: with a sentence that names it.
         """
-        name = collection.name
-        if self._python and (len(name) > 63 or ".." in name or _is_ipv4(name)):
+        if len(collection.name) > 63 and not self._configures:
             raise CopyError(
-                f"{collection.path}: the target's release takes names of up to 63 characters, "
-                "without two dots in a row, that are no IPv4 address. Rename the collection in "
-                "the source, or leave it out by --collection."
+                f"{collection.path}: the target's release takes names of up to 63 characters. "
+                "Rename the collection in the source, or leave it out by --collection."
             )
         if custom_schema(collection) and not self._takes_schema:
             chosen = ", ".join(custom_schema(collection))
@@ -509,14 +505,6 @@ def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 def _segment(name: str) -> str:
     """A name within a path."""
     return quote(name, safe="")
-
-
-def _is_ipv4(name: str) -> bool:
-    try:
-        ipaddress.IPv4Address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _reason(answer: httpx.Response) -> str:

@@ -20,7 +20,9 @@ import httpx
 import pytest
 
 from chroma_stack.copy import __main__ as copy_command
-from tests.host.chroma_servers import CURRENT, ChromaServer
+from chroma_stack.copy import server
+from chroma_stack.copy.server import Names, Server
+from tests.host.chroma_servers import CURRENT, LAST_PYTHON, ChromaServer
 from tests.host.programs import wait_until
 from tests.host.proxy import BASIC, Proxy, proxy_authority, token_of
 
@@ -51,8 +53,8 @@ def result_of(*arguments: str, **options: Any) -> dict[str, Any]:
 class Api:
     """A server's API, for what the tests put in and look at."""
 
-    def __init__(self, server: ChromaServer) -> None:
-        self.url = f"http://{server.address}"
+    def __init__(self, running: ChromaServer) -> None:
+        self.url = f"http://{running.address}"
 
     def __call__(self, method: str, path: str, body: object = None) -> Any:
         answer = httpx.request(method, f"{self.url}/api/v2{path}", json=body, timeout=60)
@@ -145,25 +147,25 @@ def fill(api: Api) -> None:
 
 @contextlib.contextmanager
 def a_server(folder: Path) -> Iterator[ChromaServer]:
-    server = ChromaServer(CURRENT, folder)
+    running = ChromaServer(CURRENT, folder)
     try:
-        yield server
+        yield running
     finally:
-        server.stop()
+        running.stop()
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with a_server(tmp_path_factory.mktemp("source")) as server:
-        api = Api(server)
+    with a_server(tmp_path_factory.mktemp("source")) as running:
+        api = Api(running)
         fill(api)
         yield api
 
 
 @pytest.fixture(scope="module")
 def target_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaServer]:
-    with a_server(tmp_path_factory.mktemp("target")) as server:
-        yield server
+    with a_server(tmp_path_factory.mktemp("target")) as running:
+        yield running
 
 
 @pytest.fixture
@@ -339,6 +341,28 @@ def test_a_copy_that_was_interrupted_goes_on(
         assert result["copied"] > 0
 
 
+def test_no_record_is_missed_when_others_are_deleted_meanwhile(
+    target: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "WINDOW", 100)
+    path = target.make(name="shrinking")
+    ids = [f"{n}" for n in range(1_000)]
+    target.upsert(path, ids=ids, embeddings=[[1, 2]] * len(ids))
+    source = Server(target.url, "source", names=Names(collections=["shrinking"]))
+    [collection] = source.collections()
+    read: list[str] = []
+    deleted: set[str] = set()
+    # Fewer than two windows share, more than that, and all that were read.
+    counts = iter([3, 50, 150])
+    for page in source.pages(collection, 1_000):
+        read += page.ids
+        some = [it for it in read if it not in deleted][: next(counts, 1)]
+        target("POST", f"{path}/delete", {"ids": some})
+        deleted.update(some)
+    assert set(ids) - deleted <= set(read)
+    assert len(deleted) > 100
+
+
 def test_large_records_are_cut_into_requests_that_the_server_takes(
     source: Api, target: Api
 ) -> None:
@@ -352,6 +376,50 @@ def test_large_records_are_cut_into_requests_that_the_server_takes(
         assert (result["copied"], result["differences"]) == (10, 0)
     finally:
         source.remove("large")
+
+
+HIDDEN = {"string": {"string_inverted_index": {"enabled": False, "config": {}}}}
+
+
+def test_a_schema_is_kept(source: Api, target: Api) -> None:
+    schema = source("GET", f"{source.collections()}/empty")["schema"]
+    schema["keys"]["title"] = HIDDEN
+    source.make(name="chosen", schema=schema)
+    try:
+        chosen = ["--database", DATABASE, "--collection", "chosen"]
+        result_of(source.url, target.url, *chosen, "--verify")
+        copied = target("GET", f"{target.collections()}/chosen")["schema"]
+        assert copied["keys"]["title"] == HIDDEN
+    finally:
+        source.remove("chosen")
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "said"),
+    [
+        ("a" * 64, {}, "the target's release takes names of up to 63 characters"),
+        ("chosen", {"title": HIDDEN}, "has no schema, and this collection's says more"),
+    ],
+)
+def test_what_an_old_release_cannot_take_is_refused_before_anything_is_written(
+    source: Api,
+    chroma_servers: dict[str, ChromaServer],
+    name: str,
+    keys: dict[str, Any],
+    said: str,
+) -> None:
+    old = Api(chroma_servers[LAST_PYTHON])
+    before = old.content()
+    schema = source("GET", f"{source.collections()}/empty")["schema"]
+    source.make(name=name, schema={**schema, "keys": {**schema["keys"], **keys}})
+    try:
+        done = run(source.url, old.url, "--database", DATABASE)
+        assert done.returncode == 1
+        assert f"Error: {TENANT}/{DATABASE}/{name}: " in done.stderr
+        assert said in done.stderr
+        assert old.content() == before
+    finally:
+        source.remove(name)
 
 
 # Through the proxy.
