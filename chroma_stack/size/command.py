@@ -31,6 +31,10 @@ _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 _COUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)([kmb]?)", re.IGNORECASE)
 _GROWTH = re.compile(r"(\d+(?:\.\d+)?)%/(week|month|year)")
 _MOST = 10**12
+_LIVE_SOURCE = (
+    "AWS price list for instances and volumes, for the rest "
+    f"{costs.LIST['region']} on {costs.LIST['date']}"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -151,7 +155,7 @@ def _run(options: argparse.Namespace) -> int:
         result["prices"] = {
             "region": region,
             "date": None if options.live else costs.LIST["date"],
-            "source": "AWS price list" if options.live else "chroma_stack/prices.json",
+            "source": _LIVE_SOURCE if options.live else "chroma_stack/prices.json",
         }
         print(json.dumps(result, indent=2))
     else:
