@@ -156,7 +156,8 @@ class Server:
     ) -> httpx.Response:
         """An answer, whatever it says. Every request may be sent again.
 
-        :param patience: for how many seconds to try.
+        :param patience: for how many seconds to try while no connection comes about; while the
+            server says that it is unavailable, :data:`PATIENCE`.
         :param most: how long an answer may be, in bytes.
         :raises CopyError: when there is none.
         :raises _TooLong: when it would be longer than that; it is not read.
@@ -164,26 +165,31 @@ class Server:
         waited, pause = 0.0, 0.5
         while True:
             try:
-                request = self._http.build_request(method, self.url + path, content=content)
-                answer = self._http.send(request, stream=True)
-                try:
-                    if int(answer.headers.get("Content-Length", "0")) > most:
-                        raise _TooLong
-                    answer.read()
-                finally:
-                    answer.close()
-                problem = f"{answer.status_code} {_reason(answer)}"
+                answer = self._answer(method, path, content, most)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                problem, wait, limit = _plain(error), pause, patience
+            else:
                 if answer.status_code not in (429, 502, 503, 504):
                     return answer
+                problem, limit = f"{answer.status_code} {_reason(answer)}", PATIENCE
                 asked = answer.headers.get("Retry-After", "")
                 wait = min(60.0, float(asked)) if asked.isdecimal() else pause
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                problem, wait = _plain(error), pause
-            if waited + wait > patience or self._stop.is_set():
+            if waited + wait > limit or self._stop.is_set():
                 raise CopyError(f"The {self.role}, {self.url}, does not answer: {problem}")
             # Not all at the same moment.
             self._stop.wait(wait * random.uniform(0.8, 1.2))
             waited, pause = waited + wait, min(pause * 2, 15)
+
+    def _answer(self, method: str, path: str, content: bytes | None, most: float) -> httpx.Response:
+        request = self._http.build_request(method, self.url + path, content=content)
+        answer = self._http.send(request, stream=True)
+        try:
+            if int(answer.headers.get("Content-Length", "0")) > most:
+                raise _TooLong
+            answer.read()
+        finally:
+            answer.close()
+        return answer
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """What it answers.

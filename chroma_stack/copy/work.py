@@ -93,7 +93,7 @@ def copy(
 ) -> list[Report]:
     """Copy all collections that were chosen.
 
-    :param stop: when set, no other batch is begun.
+    :param stop: set when the copy ends early, for requests that wait to be sent again.
     :raises CopyError: when something cannot be copied; what was written stays.
     """
     collections = source.collections()

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -498,6 +499,21 @@ def test_a_user_who_may_only_read_writes_nothing(
     assert done.returncode == 1
     assert "cannot be created" in done.stderr
     assert "the user reader may read" in done.stderr
+
+
+def test_a_full_disk_is_a_sentence(
+    source: Api, target: Api, make_proxy: Callable[..., Proxy]
+) -> None:
+    into = make_proxy(target.url.removeprefix("http://")).start()
+    with socket.socket(socket.AF_UNIX) as runtime:
+        runtime.connect(str(into.admin_socket))
+        runtime.sendall(b"disable server disk/disk\n")
+        runtime.recv(1000)
+    environment = {"CHROMA_TARGET_CREDENTIAL": into.credential}
+    done = run(source.url, into.url, "--database", DATABASE, environment=environment)
+    assert done.returncode == 1
+    [error] = [it for it in done.stderr.splitlines() if it.startswith("Error: ")]
+    assert "refuses records with 507: The data volume is almost full." in error
 
 
 def test_a_server_with_an_authority_of_its_own_is_copied_over_tls(
