@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import logging
 import os
 import subprocess
 from collections.abc import Callable
@@ -33,6 +34,7 @@ def cached(name: str, ingredients: list[Path | str], build: Callable[[Path], Non
                 subprocess.run(as_root("rm", "-r", "--one-file-system", outdated), check=True)
             unfinished = HOME / f"{folder.name}.unfinished"
             unfinished.mkdir()
+            logging.getLogger(__name__).info("building %s, once", name)
             build(unfinished)
             unfinished.rename(folder)
     return folder

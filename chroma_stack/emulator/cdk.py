@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,13 @@ class Cdk:
     bootstrapped: bool = False
     """Whether the account was bootstrapped; otherwise the first deployment does it."""
 
+    context: Context = field(default_factory=dict)
+    """Settings that each command has, beside its own."""
+
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        settings = {"app": f"{shlex.quote(sys.executable)} -m {APP}", **PLAIN}
+        app = f"{shlex.quote(sys.executable)} -m {APP}"
+        settings = {"app": app, **PLAIN, "context": dict(self.context)}
         (self.directory / "cdk.json").write_text(json.dumps(settings))
 
     def deploy(self, context: Context | None = None, app: str | None = None) -> dict[str, str]:

@@ -34,9 +34,9 @@ class Volume:
         self.grow(gib)
 
     def grow(self, gib: int) -> None:
-        """Make the disk larger; a machine sees it when it is plugged in the next time."""
+        """Make the disk larger, never smaller; a machine sees it when it is plugged in the next time."""
         with self.file.open("ab") as disk:
-            disk.truncate(gib << 30)
+            disk.truncate(max(gib << 30, disk.tell()))
 
     def fill(self, folders: Mapping[str, Path], texts: Mapping[str, str]) -> None:
         """Make the data volume of an instance that ended in good order, with copies of some folders."""
@@ -58,7 +58,7 @@ class Machine:
     ``url`` leads from this computer to port 8000 of the machine, ``private_url`` leads there by
     the interface that it attached. ``reachable`` maps
     ports of 169.254.169.254, as the machine sees them, to ports of this computer's loopback;
-    nothing else can be reached from inside.
+    nothing else can be reached from inside. ``port`` is that of ``url``, by default a free one.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Machine:
         aws: Aws,
         volumes: Mapping[str, Volume],
         reachable: Mapping[int, int],
+        port: int | None = None,
     ) -> None:
         self.instance_id = instance_id
         self.metadata = InstanceMetadata(instance_id, REGION, user_data)
@@ -79,10 +80,10 @@ class Machine:
         self._volumes = volumes
         self._attached: list[str] = []
         self._reachable = {80: self.metadata.port, **reachable}
-        self._port = _free_port()
+        self._port = port or free_port()
         self.url = f"http://127.0.0.1:{self._port}"
-        self.private_url = f"http://127.0.0.1:{_free_port()}"
-        self._console = folder / "console.log"
+        self.private_url = f"http://127.0.0.1:{free_port()}"
+        self.console_file = folder / "console.log"
         self._root = folder / "root.qcow2"
         subprocess.run(
             ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", guest.disk, self._root],
@@ -105,6 +106,8 @@ class Machine:
             self._command(*(line.fileno() for line in lines)),
             pass_fds=[line.fileno() for line in lines],
             stdin=subprocess.DEVNULL,
+            # Ctrl-C is for who started it, who ends it in good order.
+            start_new_session=True,
         )
         for line in lines:
             line.close()
@@ -226,7 +229,7 @@ class Machine:
     @property
     def console(self) -> str:
         """What the machine wrote to its serial console, over all its starts."""
-        return self._console.read_text(errors="replace")
+        return self.console_file.read_text(errors="replace")
 
     @property
     def access_key(self) -> str:
@@ -251,10 +254,10 @@ class Machine:
             *("-smbios", f"type=1,manufacturer=Amazon EC2,uuid={identity},serial={identity}"),
             *("-device", "virtio-rng-pci"),
             *("-netdev", self._network(), "-device", "virtio-net-pci,netdev=net"),
-            *("-drive", f"if=none,id=root,file={self._root},cache=unsafe"),
+            *("-drive", f"if=none,id=root,file={_escaped(self._root)},cache=unsafe"),
             *("-device", "nvme,drive=root,serial=vol00000000000000000"),
             *self._volume_devices(),
-            *("-chardev", f"file,id=console,path={self._console},append=on"),
+            *("-chardev", f"file,id=console,path={_escaped(self.console_file)},append=on"),
             *("-serial", "chardev:console"),
             *("-chardev", f"socket,id=qmp,fd={qmp}", "-mon", "chardev=qmp,mode=control"),
             *("-chardev", f"socket,id=agent,fd={agent}", "-device", "virtio-serial-pci"),
@@ -279,24 +282,39 @@ class Machine:
         devices: list[str] = []
         for volume_id in self._attached:
             serial, file = _serial(volume_id), self._volumes[volume_id].file
-            devices += ["-blockdev", f"driver=file,node-name={serial},filename={file}"]
+            devices += [
+                "-blockdev",
+                f"driver=file,node-name={serial},filename={_escaped(file)}",
+            ]
             driver = "virtio-blk-pci" if self._growing_disks else "nvme"
             devices += ["-device", f"{driver},id={serial},drive={serial},serial={serial}"]
         return devices
 
 
+def has_kvm() -> bool:
+    """Whether machines run on this computer's processor, by KVM, rather than on an emulated one.
+
+    A `/dev/kvm` alone is not enough: without the processor's own support it fails in the guest.
+    """
+    features = set(Path("/proc/cpuinfo").read_text().split())
+    return bool(features & {"svm", "vmx"}) and os.access("/dev/kvm", os.R_OK | os.W_OK)
+
+
 def _processors() -> list[str]:
     """Return how the machine computes: with KVM, or emulated.
 
-    A `/dev/kvm` alone is not enough: without the processor's own support it fails in the guest.
     Emulated it has a single processor: when one patches the kernel's code while another runs it,
     as the kernel does at boot, qemu now and then runs the old code ("Oops: int3"). AVX is off,
     because emulating wide vectors takes longer than doing without: pulling an image, by a third.
     """
-    features = set(Path("/proc/cpuinfo").read_text().split())
-    if features & {"svm", "vmx"} and os.access("/dev/kvm", os.R_OK | os.W_OK):
+    if has_kvm():
         return ["-accel", "kvm", "-cpu", "host", "-smp", "2"]
     return ["-accel", "tcg,tb-size=1024", "-cpu", "max,la57=off,avx=off,avx2=off", "-smp", "1"]
+
+
+def _escaped(file: Path) -> str:
+    """Return a name as it stands in an option of qemu's, where commas end a value."""
+    return str(file).replace(",", ",,")
 
 
 def _serial(volume_id: str) -> str:
@@ -304,7 +322,8 @@ def _serial(volume_id: str) -> str:
     return volume_id.replace("-", "")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

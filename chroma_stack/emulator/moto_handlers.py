@@ -280,7 +280,12 @@ class Secret(CloudFormationModel):
     @staticmethod
     def _string(properties: Properties, account_id: str, region_name: str) -> str:
         if "SecretString" in properties:
-            return str(properties["SecretString"])
+            # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references-secretsmanager.html
+            return re.sub(
+                r"\{\{resolve:secretsmanager:(arn:[^}]+?):SecretString:::\}\}",
+                lambda found: _secret_value(found[1], account_id, region_name),
+                str(properties["SecretString"]),
+            )
         wanted = properties.get("GenerateSecretString", {})
         answer = secretsmanager_backends[account_id][region_name].get_random_password(
             password_length=int(wanted.get("PasswordLength", 32)),
@@ -297,6 +302,11 @@ class Secret(CloudFormationModel):
             return password
         template = json.loads(wanted["SecretStringTemplate"])
         return json.dumps(template | {wanted["GenerateStringKey"]: password})
+
+
+def _secret_value(arn: str, account_id: str, region_name: str) -> str:
+    value = secretsmanager_backends[account_id][region_name].get_secret_value(arn, "", "")
+    return str(value["SecretString"])
 
 
 class StandardParameter(CloudFormationModel):

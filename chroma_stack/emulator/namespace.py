@@ -6,12 +6,9 @@ with all its owners. Files that root makes in it belong to the user outside.
 
 import os
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
-
-class NoNamespaceError(Exception):
-    """There is no such namespace for this user; the message says why, and what to do."""
+from .errors import EmulatorError
 
 
 def as_root(*command: str | Path) -> list[str | Path]:
@@ -28,12 +25,11 @@ def as_root(*command: str | Path) -> list[str | Path]:
 def check() -> None:
     """Make sure that `as_root` works.
 
-    :raises NoNamespaceError: when it does not.
+    :raises EmulatorError: when it does not.
     """
-    probe: Sequence[str | Path] = as_root("chown", "--version")
-    done = subprocess.run(probe, capture_output=True, text=True, check=False)
+    done = subprocess.run(as_root("true"), capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise NoNamespaceError(
+        raise EmulatorError(
             "an ordinary user builds the machine's disk in a user namespace, and there is none "
             f"({' '.join(done.stderr.split()) or 'unshare failed'}): install uidmap, give the user a line in /etc/subuid "
             "and /etc/subgid, and allow unprivileged user namespaces; or run this as root"

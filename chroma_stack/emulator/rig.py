@@ -32,10 +32,11 @@ class Rig:
         user_data: str,
         instance_id: str | None = None,
         reachable: Mapping[int, int] | None = None,
+        port: int | None = None,
     ) -> Machine:
         """Start a machine: an instance that moto has already, else a new one.
 
-        See Machine for ``reachable``.
+        See Machine for ``reachable`` and ``port``.
         """
         instance_id = instance_id or self._new_instance()
         folder = self._folder / instance_id
@@ -49,6 +50,7 @@ class Rig:
             self.aws,
             self._volumes,
             {**shared, **(reachable or {})},
+            port,
         )
         self._machines.append(machine)
         machine.start()
@@ -61,9 +63,9 @@ class Rig:
         )
         return self.adopt(answer["VolumeId"], gib)
 
-    def adopt(self, volume_id: str, gib: int) -> Volume:
-        """Give a volume that moto has already a blank disk; its size may be another."""
-        self._volumes[volume_id] = Volume(volume_id, self._folder / volume_id, gib)
+    def adopt(self, volume_id: str, gib: int, disk: Path | None = None) -> Volume:
+        """Give a volume that moto has already a disk, which is blank or the file given; its size may be another."""
+        self._volumes[volume_id] = Volume(volume_id, disk or self._folder / volume_id, gib)
         return self._volumes[volume_id]
 
     def _new_instance(self) -> str:

@@ -74,6 +74,26 @@ def group_that_starts(image: str) -> dict[str, Any]:
     }
 
 
+def test_a_secret_that_refers_to_another_one_holds_its_value(account: MotoServer) -> None:
+    password = {
+        "Type": "AWS::SecretsManager::Secret",
+        "Properties": {"GenerateSecretString": {"ExcludePunctuation": True}},
+    }
+    reference = ["chroma:{{resolve:secretsmanager:", {"Ref": "Password"}, ":SecretString:::}}"]
+    whole = {
+        "Type": "AWS::SecretsManager::Secret",
+        "Properties": {"SecretString": {"Fn::Join": ["", reference]}},
+    }
+    create(account, Password=password, Whole=whole)
+    client = account.client("secretsmanager")
+    values = {
+        client.get_secret_value(SecretId=arn)["SecretString"]
+        for arn in account.physical_ids("Small", "AWS::SecretsManager::Secret")
+    }
+    [generated] = {it for it in values if not it.startswith("chroma:")}
+    assert values == {generated, f"chroma:{generated}"}
+
+
 def test_a_resource_type_without_a_handler_is_an_error(account: MotoServer) -> None:
     with pytest.raises(ClientError, match="makes AWS::Unknown::Thing"):
         create(account, Thing={"Type": "AWS::Unknown::Thing"})

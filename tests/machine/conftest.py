@@ -2,12 +2,11 @@
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 
 import pytest
 
+from chroma_stack.emulator import requirements
 from chroma_stack.emulator.cdk import Cdk, missing_programs
 from chroma_stack.emulator.machine import Machine
 from chroma_stack.emulator.moto_server import MotoServer
@@ -15,9 +14,6 @@ from chroma_stack.emulator.rig import Rig
 from tests.cloud.project import ProjectCdk
 
 from .server import Server
-
-PACKAGES = (Path(__file__).parent / "apt-packages.txt").read_text().split()
-PROGRAMS = ("mke2fs", "mmdebstrap", "qemu-img", "qemu-system-x86_64", "socat", "zstd")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -52,12 +48,8 @@ def cdk(account: MotoServer, tmp_path_factory: pytest.TempPathFactory) -> Cdk:
 @pytest.fixture(scope="session")
 def rig(account: MotoServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """The rig, with the current Chroma ready to be pulled."""
-    missing = [program for program in PROGRAMS if not shutil.which(program)]
-    if missing:
-        reason = f"no {', '.join(missing)}: sudo apt-get install {' '.join(PACKAGES)}"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    if missing := requirements.missing():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     rig = Rig(tmp_path_factory.mktemp("rig"))
     rig.registry.offer("1.5.9")
     yield rig

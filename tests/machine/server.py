@@ -1,4 +1,4 @@
-"""A deployed server: its stack in an account of moto's, its machines on the rig."""
+"""A deployed server on the rig, as tests look at it and use it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from chroma_stack.emulator.filter_patterns import Datum, MetricFilter
-from chroma_stack.emulator.machine import Machine, Volume
 from chroma_stack.emulator.moto_server import MotoServer
 from chroma_stack.emulator.rig import Rig
+from chroma_stack.emulator.server import DeployedServer
 from tests.host.chroma_servers import CURRENT, RECORDS, python_with_chroma
 from tests.host.programs import wait_until
 
@@ -28,8 +28,8 @@ PATIENCE = 1200
 is not alone on its computer. A timer or a limit of ours is tested by what the journal says of it."""
 
 
-class Server:
-    """What a stack's launch template says, booted on one machine after the other."""
+class Server(DeployedServer):
+    """A deployed server as the tests look at it."""
 
     def __init__(
         self,
@@ -39,33 +39,9 @@ class Server:
         gib: int = 2,
         sync_threshold: int = 1000,
     ) -> None:
-        self.rig, self.account, self.stack_name = rig, account, stack_name
+        super().__init__(rig, account, stack_name, gib)
         self.sync_threshold = sync_threshold
-        self.take_user_data()
-        self.volume: Volume = rig.adopt(self.settings["VOLUME"], gib)
         self.acknowledged: list[int] = []
-        self._first_instance: str | None = account.group_instance(stack_name)["InstanceId"]
-
-    def take_user_data(self) -> None:
-        """From now on boot what the deployed launch template holds."""
-        self.user_data = self.account.launched_user_data(self.stack_name)
-        text = self.user_data.split("END_OF_SETTINGS'\n")[1].split("\nEND_OF_SETTINGS\n")[0]
-        self.settings = dict(line.split("=", 1) for line in text.splitlines())
-
-    def boot(
-        self, user_data: str | None = None, reachable: Mapping[int, int] | None = None
-    ) -> Machine:
-        """Start a machine: the group's own first, afterwards as the group would replace it."""
-        self.machine = self.rig.launch(user_data or self.user_data, self._first_instance, reachable)
-        self._first_instance = None
-        return self.machine
-
-    @property
-    def credential(self) -> str:
-        """What the stack's secret holds now."""
-        secrets = self.account.client("secretsmanager")
-        answer = secrets.get_secret_value(SecretId=self.settings["AUTH_SECRET"])
-        return str(answer["SecretString"])
 
     @property
     def main_header(self) -> dict[str, str]:
@@ -130,15 +106,8 @@ class Server:
         self.account.client("autoscaling").update_auto_scaling_group(
             AutoScalingGroupName=name, MinSize=size, DesiredCapacity=size
         )
-        self._first_instance = (
-            self.account.group_instance(self.stack_name)["InstanceId"] if size else None
-        )
-
-    def published_authority(self) -> str:
-        """What clients find in the parameter of the server's own authority."""
-        name = self.settings["CA_PARAMETER"]
-        [parameter] = self.account.client("ssm").get_parameters(Names=[name])["Parameters"]
-        return str(parameter["Value"])
+        if size:
+            self.take_started()
 
     def secure_status(self, authority: str, path: str = "/heartbeat") -> int:
         """What the proxy answers over TLS to a client that trusts this authority."""

@@ -1,0 +1,205 @@
+"""Starts the server that a deployment would start, on this computer, without AWS.
+
+It synthesises the stack with the settings given and those kept in cdk.json, deploys it by the CDK command line into an
+AWS account that is a moto server on this computer, boots the user data of the deployed launch template on a machine of
+qemu's, and stays until Ctrl-C. The next start with the same --data goes on with the same volume and the same credential.
+
+At the first start the machine's disk is built from Debian's packages, and Chroma's image from PyPI: some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .events import Events
+
+NAME = "chroma_stack.emulator"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the status to end with."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {NAME}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit status: 0 done, 1 it failed, 2 wrong use, 130 interrupted before it was ready.",
+    )
+    parser.add_argument(
+        *("-c", "--context"),
+        metavar="key=value",
+        action="append",
+        default=[],
+        help="a setting, as of cdk deploy (docs/settings.md); repeatable",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        default=Path(".chroma-emulator"),
+        help="where the volume is kept from one start to the next (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a line on standard output"
+    )
+    others = parser.add_argument_group(
+        "another terminal", "speak to the one that runs with the same --data, then end"
+    ).add_mutually_exclusive_group()
+    others.add_argument(
+        "--replace",
+        action="store_true",
+        help="end the machine for good and have the group start another one; ends when that one serves",
+    )
+    others.add_argument(
+        "--power-cut",
+        action="store_true",
+        help="cut the machine's power and start it again; ends when it serves",
+    )
+    others.add_argument(
+        "--machine-shell",
+        action="store_true",
+        help="open a root shell on the machine; without a terminal, run the commands of standard input",
+    )
+    options = parser.parse_args(arguments)
+    asked = options.replace or options.power_cut or options.machine_shell
+    if asked and options.context:
+        parser.error("-c is for the start, not for --replace, --power-cut or --machine-shell")
+    try:
+        return _ask(options) if asked else _start(options)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from .control import ask, shell_request
+    from .errors import EmulatorError
+
+    if options.machine_shell:
+        request = shell_request()
+    else:
+        request = {"do": "replace" if options.replace else "power-cut"}
+    try:
+        return ask(options.data, request, options.json)
+    except EmulatorError as error:
+        return _refused(str(error), error.code)
+
+
+def _start(options: argparse.Namespace) -> int:
+    try:
+        from chroma_stack import configure
+        from chroma_stack.context import settings_among
+        from chroma_stack.errors import SettingError
+
+        from . import limits
+        from .cdk import CdkError
+        from .errors import EmulatorError
+        from .events import Events
+        from .folder import DataFolder
+        from .requirements import check
+        from .session import Session
+    except ModuleNotFoundError as missing:
+        return _refused(
+            f"the emulator needs {(missing.name or '').partition('.')[0]}, which the package's extra 'emulator' installs",
+            1,
+        )
+    # Where mke2fs is, which an ordinary user need not have on the path.
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, _interrupt)
+    ready = False
+    try:
+        settings = settings_among(configure.kept()) | _given(options.context)
+        limits.refuse(settings)
+        check()
+        folder = DataFolder(options.data)
+        events = Events(options.json)
+        session = Session(folder, settings, events)
+        try:
+            _introduce(events, settings)
+            session.start()
+            ready = True
+            session.serve()
+        finally:
+            session.close()
+            folder.close()
+    except KeyboardInterrupt:
+        return 0 if ready else 130
+    except SettingError as error:
+        return _refused(str(error), 2)
+    except EmulatorError as error:
+        return _refused(str(error), error.code)
+    except CdkError as error:
+        said = re.findall(r"(?m)^Error: (.*)$", str(error))
+        refused = [line for line in said if " is refused: " in line]
+        sentence = (refused or said or [str(error)])[0]
+        return _refused(sentence, 2 if refused else 1)
+    except subprocess.SubprocessError as error:
+        return _refused(_failed(error), 1)
+    return 0
+
+
+def _given(words: Sequence[str]) -> dict[str, str]:
+    from .errors import EmulatorError
+
+    for word in words:
+        if not re.match(r"[^=\s]+=", word):
+            raise EmulatorError(f"-c {word} is refused: a setting is key=value", 2)
+    return dict(word.split("=", 1) for word in words)
+
+
+def _introduce(events: Events, settings: Mapping[str, str]) -> None:
+    """Say what this start is like, and what of the settings has no effect."""
+    from . import limits
+    from .machine import has_kvm
+
+    how = (
+        "with KVM: a start takes about a minute"
+        if has_kvm()
+        else "without KVM, so its processor is emulated: a start takes about four minutes"
+    )
+    logger = logging.getLogger(NAME)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Stages(events))
+    events.stage("machine", how)
+    for sentence in limits.named(settings):
+        events.stage("not imitated", sentence)
+
+
+class _Stages(logging.Handler):
+    """Has what is logged shown as stages: what is built, which takes minutes."""
+
+    def __init__(self, events: Events) -> None:
+        super().__init__()
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._events.stage("build", record.getMessage())
+
+
+def _failed(error: subprocess.SubprocessError) -> str:
+    command = getattr(error, "cmd", None) or ["a program"]
+    words = [command] if isinstance(command, str) else [os.fspath(word) for word in command]
+    return f"{Path(words[0]).name} failed ({error.__class__.__name__}); see its lines above"
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _refused(sentence: str, code: int) -> int:
+    print(f"Error: {sentence}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,291 @@
+"""The command line of the emulator, without a machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chroma_stack.context import SETTINGS
+from chroma_stack.emulator import limits, namespace
+from chroma_stack.emulator.control import Connection, Listener, Request
+from chroma_stack.emulator.errors import EmulatorError
+from chroma_stack.emulator.events import Events
+from chroma_stack.emulator.folder import DISK, KEPT, DataFolder
+from chroma_stack.emulator.session import client_lines
+
+ROOT = Path(__file__).parents[2]
+
+
+def emulator(
+    folder: Path, *arguments: str, script: str | None = None, without: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """The command in a folder; ``without`` names a package that is not installed."""
+    run = (
+        f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); "
+        f"{f'sys.modules[{without!r}] = None; ' if without else ''}"
+        "runpy.run_module('chroma_stack.emulator', run_name='__main__', alter_sys=True)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", run, *arguments],
+        cwd=folder,
+        input=script or "",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("auth", "-c auth is refused: a setting is key=value"),
+        ("instanceType=t4g.small", "an x86-64 type here: there is no Graviton"),
+        ("chromaVersion=0.6.3", "1.0.0 or later here"),
+        ("acmeEmail=you@example.com", "not here: there is no DNS"),
+        ("snapshotId=snap-0123456789abcdef0", "there are no snapshots"),
+    ],
+)
+def test_a_setting_that_it_does_not_imitate_is_refused_before_anything_is_made(
+    tmp_path: Path, setting: str, sentence: str
+) -> None:
+    done = emulator(tmp_path, "-c", setting)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: ")
+    assert sentence in done.stderr
+    assert setting.partition("=")[0] in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_so_is_one_that_is_kept_in_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "cdk.json").write_text('{"context": {"vpcId": "vpc-0123456789abcdef0"}}')
+    done = emulator(tmp_path)
+    assert done.returncode == 2
+    assert "vpcId='vpc-0123456789abcdef0' is refused" in done.stderr
+
+
+def test_every_setting_that_is_not_imitated_is_a_setting() -> None:
+    assert {*limits._REFUSED, *limits._NAMED} <= {setting.key for setting in SETTINGS}
+
+
+def test_what_of_the_settings_has_no_effect_is_said() -> None:
+    sentences = list(limits.named({"alarmEmail": "you@example.com", "auth": "basic"}))
+    assert sentences == ["alarmEmail=you@example.com: no alarm is evaluated, and no message sent"]
+
+
+@pytest.mark.parametrize("option", ["--replace", "--power-cut", "--machine-shell"])
+def test_without_a_running_one_there_is_nothing_to_speak_to(tmp_path: Path, option: str) -> None:
+    done = emulator(tmp_path, option)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: no emulator runs with --data .chroma-emulator; start one without this option first\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--replace", "--power-cut"], ["--replace", "-c", "auth=basic"], ["--size"]]
+)
+def test_wrong_use_is_refused(tmp_path: Path, arguments: list[str]) -> None:
+    done = emulator(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert "usage: python -m chroma_stack.emulator" in done.stderr
+
+
+@pytest.mark.parametrize("package", ["boto3", "moto", "cryptography"])
+def test_without_its_extra_it_says_which_one_to_install(tmp_path: Path, package: str) -> None:
+    done = emulator(tmp_path, without=package)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"Error: the emulator needs {package}, which the package's extra 'emulator' installs\n"
+    )
+
+
+def test_the_package_itself_needs_nothing_of_it() -> None:
+    run = "import chroma_stack, sys; chroma_stack.ChromaStack; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", run], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "chroma_stack.server" in loaded
+    assert not [it for it in loaded if it.startswith(("moto", "chroma_stack.emulator"))]
+
+
+# The folder
+
+
+def test_a_folder_is_for_one_at_a_time_and_for_its_owner(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path / "data")
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    with pytest.raises(EmulatorError, match="an emulator runs with --data"):
+        DataFolder(tmp_path / "data")
+    folder.close()
+    DataFolder(tmp_path / "data").close()
+
+
+def test_a_folder_with_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "letter").touch()
+    tmp_path.chmod(0o755)
+    with pytest.raises(EmulatorError, match="the folder holds something else") as refused:
+        DataFolder(tmp_path)
+    assert refused.value.code == 2
+    assert [it.name for it in tmp_path.iterdir()] == ["letter"]
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_what_is_kept_is_there_at_the_next_start_and_secret(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    folder.disk.touch()
+    folder.keep(served=True, port=8000, secrets={"token/Credential": "value"})
+    folder.close()
+    assert (tmp_path / KEPT).stat().st_mode & 0o777 == 0o600
+    again = DataFolder(tmp_path)
+    assert (again.port, again.secrets) == (8000, {"token/Credential": "value"})
+    assert again.disk.exists()
+    again.close()
+
+
+def test_a_volume_whose_first_boot_was_ended_is_made_anew(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    (tmp_path / DISK).touch()
+    folder.keep(port=8000, secrets={"token/Credential": "value"})
+    folder.close()
+    again = DataFolder(tmp_path)
+    assert not again.disk.exists()
+    assert again.secrets == {}
+    again.close()
+
+
+# What it says
+
+
+class Answering:
+    """The other end of the command: answers each request with the same events."""
+
+    def __init__(self, folder: Path) -> None:
+        self.asked: list[Request] = []
+        self.events: list[dict[str, Any]] = []
+        self._listener = Listener(folder, self._answer)
+
+    def _answer(self, request: Request, connection: Connection) -> None:
+        self.asked.append(request)
+        for event in self.events:
+            connection.send(event)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Answering]:
+    # A name that is longer than a socket's may be.
+    folder = tmp_path / ("a" * 120)
+    folder.mkdir()
+    running = Answering(folder)
+    yield running
+    running.close()
+
+
+STAGE = {"event": "stage", "seconds": 1.5, "stage": "volume", "text": "attaching vol-1"}
+DONE = {"event": "done", "code": 0, "text": ""}
+FAILED = {"event": "done", "code": 1, "text": "the boot failed"}
+
+
+def test_stages_are_lines_and_with_json_objects(tmp_path: Path, running: Answering) -> None:
+    running.events = [STAGE, DONE]
+    data = ["--data", str(tmp_path / ("a" * 120))]
+    plain = emulator(tmp_path, *data, "--replace")
+    assert (plain.returncode, plain.stdout) == (0, "    2 s  volume: attaching vol-1\n")
+    objects = emulator(tmp_path, *data, "--power-cut", "--json")
+    assert [json.loads(line) for line in objects.stdout.splitlines()] == [STAGE]
+    assert [request["do"] for request in running.asked] == ["replace", "power-cut"]
+
+
+def test_what_failed_there_fails_here(tmp_path: Path, running: Answering) -> None:
+    running.events = [STAGE, FAILED]
+    done = emulator(tmp_path, "--data", str(tmp_path / ("a" * 120)), "--replace")
+    assert (done.returncode, done.stderr) == (1, "Error: the boot failed\n")
+    running.events = [STAGE]  # and it hangs up
+    done = emulator(tmp_path, "--data", str(tmp_path / ("a" * 120)), "--replace")
+    assert (done.returncode, done.stderr) == (1, "Error: the emulator has ended\n")
+
+
+def test_without_a_terminal_the_shell_runs_what_it_reads(
+    tmp_path: Path, running: Answering
+) -> None:
+    running.events = [{"event": "output", "out": "root\n", "err": "no\n", "code": 3}]
+    data = ["--data", str(tmp_path / ("a" * 120))]
+    done = emulator(tmp_path, *data, "--machine-shell", script="whoami\nexit 3\n")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "root\n", "no\n")
+    assert running.asked == [{"do": "run", "script": "whoami\nexit 3\n"}]
+
+
+def test_the_stages_of_a_boot_are_read_from_the_console(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = tmp_path / "console.log"
+    events = Events(as_json=True)
+    heard: list[Any] = []
+    with events.heard_by(heard.append), events.of_console(console):
+        console.write_text(
+            "[    0.1] Linux version 6.12\n"
+            "[   12.3] cloud-init[306]: chroma:    3 s: packages: installing docker and haproxy\r\n"
+            "[   14.0] cloud-init[306]: chroma:    5 s: FAILED: no way to it. See above.\n"
+        )
+    assert [(event["stage"], event["text"]) for event in heard] == [
+        ("packages", "installing docker and haproxy"),
+        ("FAILED", "no way to it. See above."),
+    ]
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == heard
+
+
+@pytest.mark.parametrize(
+    ("settings", "scheme", "expected"),
+    [
+        ({"AUTH": "none"}, "http", []),
+        ({"AUTH": "token"}, "http", ["TokenAuthClientProvider", "TOKEN"]),
+        (
+            {"AUTH": "basic"},
+            "https",
+            ["BasicAuthClientProvider", "TOKEN", "chroma-ca.pem", "ssl=True"],
+        ),
+        (
+            {"AUTH": "token", "AUTH_TOKEN_HEADER": "X-Chroma-Token"},
+            "http",
+            ["TokenAuthClientProvider", "TOKEN", 'transport_header="X-Chroma-Token"'],
+        ),
+    ],
+)
+def test_the_lines_of_a_client_are_for_the_way_of_authentication(
+    settings: dict[str, str], scheme: str, expected: list[str]
+) -> None:
+    lines = client_lines(settings, f"{scheme}://127.0.0.1:8000")
+    compile(lines, "client", "exec")
+    parts = ["TokenAuth", "BasicAuth", "TOKEN", "chroma-ca.pem", "ssl=True", "transport_header"]
+    assert all(it in lines for it in expected)
+    assert not [it for it in parts if it in lines and not any(it in that for that in expected)]
+
+
+def test_an_ordinary_user_without_a_user_namespace_is_told_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unshare = tmp_path / "unshare"
+    unshare.write_text("#!/bin/sh\necho 'unshare: Operation not permitted' >&2\nexit 1\n")
+    unshare.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(
+        EmulatorError, match=r"Operation not permitted.*uidmap.*or run this as root"
+    ):
+        namespace.check()
+
+
+def test_what_root_needs_not_is_not_done_for_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert namespace.as_root("mke2fs", "disk") == ["mke2fs", "disk"]
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert namespace.as_root("mke2fs", "disk")[0] == "unshare"
