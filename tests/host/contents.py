@@ -161,7 +161,7 @@ def fill(server, records):
     extremes = make(home, "extremes")
     pairs = [[first, second] for first in NUMBERS for second in NUMBERS]
     extremes.add(ids=[str(number) for number in range(len(pairs))], embeddings=pairs)
-    make(home, "nothing", "cosine", {"why": "empty"}, sync_threshold=50, batch_size=20)
+    make(home, "nothing", "cosine", {"why": "empty"}, sync_threshold=200, batch_size=20)
     emptied = make(home, "emptied")
     emptied.add(ids=["1", "2"], embeddings=vectors(2, 5, 0))
     emptied.delete(ids=["1", "2"])
