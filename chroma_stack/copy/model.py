@@ -254,11 +254,28 @@ def creation(collection: Collection, configures: bool, takes_schema: bool) -> di
             for kind in ("hnsw", "spann", "embedding_function")
             if configuration.get(kind)
         }
+        if "hnsw" in body["configuration"]:
+            body["configuration"]["hnsw"] |= _batch_size(collection)
     elif _has_configuration(collection):
-        settings = index_settings(collection)
-        metadata |= {_KEYS[name]: value for name, value in settings.items()}
+        # Beside a configuration they have no effect.
+        metadata = {it: value for it, value in metadata.items() if it not in _KEYS.values()}
+        index = configuration.get("hnsw") or configuration.get("spann") or {}
+        # Said even if it is the default, which is another one in 0.5.
+        settings = {"ef_search": index.get("ef_search"), **index_settings(collection)}
+        metadata |= {_KEYS[it]: value for it, value in settings.items() if value is not None}
+        metadata |= {f"hnsw:{it}": value for it, value in _batch_size(collection).items()}
     body["metadata"] = metadata or None
     return body
+
+
+def _batch_size(collection: Collection) -> dict[str, int]:
+    """The size of the batches in which records go to the index, unless it is the default, 100. Only
+    the schema says it."""
+    schema: Any = collection.schema or {}
+    for key in ("keys", "#embedding", "float_list", "vector_index", "config", "hnsw"):
+        schema = schema.get(key) or {}
+    size = schema.get("batch_size", 100)
+    return {} if size == 100 else {"batch_size": size}
 
 
 def describe_difference(source: Collection, target: Collection) -> str:
@@ -289,7 +306,7 @@ def _own_metadata(collection: Collection) -> dict[str, Any]:
     return {
         key: round(value, 14) if isinstance(value, float) else value
         for key, value in (collection.metadata or {}).items()
-        if key not in _KEYS.values()
+        if key not in (*_KEYS.values(), "hnsw:batch_size")
     }
 
 
