@@ -421,9 +421,14 @@ def test_other_settings_are_a_difference(one: Collection, other: Collection, sai
 
 
 def test_an_old_release_is_told_settings_by_metadata() -> None:
-    new = collection({"a": 1}, {"hnsw": {"space": "cosine", "max_neighbors": 32, "ef_search": 100}})
+    without_effect = {"hnsw:space": "l2", "hnsw:construction_ef": 7}
+    new = collection(
+        {"a": 1, **without_effect},
+        {"hnsw": {"space": "cosine", "max_neighbors": 32, "ef_search": 100}},
+    )
     body = model.creation(new, configures=False, takes_schema=False)
-    assert body["metadata"] == {"a": 1, "hnsw:space": "cosine", "hnsw:M": 32}
+    settings = {"hnsw:space": "cosine", "hnsw:M": 32, "hnsw:search_ef": 100}
+    assert body["metadata"] == {"a": 1, **settings}
     assert "configuration" not in body
 
 
