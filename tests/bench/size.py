@@ -150,7 +150,7 @@ def main() -> None:
         cells = [f"{run.dimensions:,}", f"{run.vectors:,}{_more(run)}"]
         for said, was in zip(predicted(run), memory[:2], strict=True):
             off = said / was - 1
-            cells += [f"{said / MIB:,.0f}", f"{was / MIB:,.0f}", f"{off:+.0%}"]
+            cells += [f"{said / MIB:,.0f}", f"{was / MIB:,.0f}", f"{round(100 * off):+}%"]
             if abs(off) > MOST:
                 missed.append(f"{off:+.0%}")
         cells += [f"{memory.deleted / MIB:,.0f}", f"{memory.restarted / MIB:,.0f}"]
