@@ -21,6 +21,7 @@ import pytest
 from chroma_stack.emulator import requirements
 from chroma_stack.emulator.cdk import missing_programs
 from tests.host.chroma_servers import CURRENT, RECORDS, python_with_chroma
+from tests.host.programs import wait_until
 
 from .server import PATIENCE
 
@@ -112,27 +113,48 @@ class Try:
         )
         self.acknowledged += map(int, done.stdout.split())
 
-    def processes(self) -> list[str]:
-        """The processes that work in its folder, or were given a file there."""
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                inside = (process / "cwd").readlink().is_relative_to(self.folder)
-            except OSError:  # ended, or the kernel's
-                continue
-            if inside or str(self.folder) in command:
-                found.append(command)
-        return found
+
+def processes(folder: Path) -> list[str]:
+    """The processes that work in a folder, or were given a file there."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            inside = (process / "cwd").readlink().is_relative_to(folder)
+        except OSError:  # ended, or the kernel's
+            continue
+        if inside or str(folder) in command:
+            found.append(command)
+    return found
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Try]:
+def programs() -> None:
+    """Skips what needs a program that is not installed."""
     if missing := requirements.missing() or missing_programs():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+
+
+@pytest.fixture(scope="module")
+def trial(programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Try]:
     trial = Try(tmp_path_factory.mktemp("try"))
     yield trial
     trial.end()
+
+
+def test_ctrl_c_before_it_is_ready_ends_with_130_and_leaves_nothing(
+    programs: None, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "--json"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    while json.loads(process.stdout.readline())["stage"] != "deploy":
+        pass
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == 130
+    assert [it.name for it in (tmp_path / ".chroma-emulator").iterdir()] == ["lock"]
+    wait_until(lambda: not processes(tmp_path), "nothing runs any more", PATIENCE)
 
 
 def test_the_stages_of_the_boot_are_shown_until_the_server_is_ready(trial: Try) -> None:
@@ -193,7 +215,7 @@ def test_the_records_survive_the_instance_whose_place_another_one_takes(trial: T
 
 def test_ctrl_c_is_its_end_and_leaves_nothing_running(trial: Try) -> None:
     assert trial.interrupt() == 0
-    assert trial.processes() == []
+    wait_until(lambda: not processes(trial.folder), "nothing runs any more", PATIENCE)
     folder = trial.folder / ".chroma-emulator"
     assert {it.name for it in folder.iterdir()} == {"kept.json", "lock", "volume.img"}
 
