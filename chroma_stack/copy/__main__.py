@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import dataclasses
-import getpass
 import json
 import os
 import signal
@@ -19,6 +17,7 @@ from types import FrameType
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from chroma_stack import credential
 from chroma_stack.copy.errors import CopyError, UsageError
 from chroma_stack.copy.files import FolderSource, FolderTarget, StreamSource, StreamTarget
 from chroma_stack.copy.model import BATCH, Readable, Source, Target
@@ -78,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         group.add_argument(
             f"--{role}-auth",
-            choices=("token", "x-chroma-token", "basic"),
+            choices=credential.AUTH,
             help="how to send it. Default: token (Authorization: Bearer); cloud: x-chroma-token",
         )
         group.add_argument(
@@ -127,39 +126,6 @@ def _positive(text: str) -> int:
     if not 1 <= number <= 100_000:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 100000")
     return number
-
-
-def _credential(role: str, arguments: argparse.Namespace) -> str:
-    file: str | None = getattr(arguments, f"{role}_credential_file")
-    variable = f"CHROMA_{role.upper()}_CREDENTIAL"
-    if getattr(arguments, f"{role}_ask"):
-        if not sys.stdin.isatty():
-            raise UsageError(f"--{role}-ask needs a terminal.")
-        return getpass.getpass(f"Credential of the {role}: ")
-    if file is None:
-        return os.environ.get(variable, "")
-    try:
-        text = sys.stdin.readline() if file == "-" else Path(file).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--{role}-credential-file {file} cannot be read: {error}.") from None
-    return text.strip("\r\n")
-
-
-def _headers(role: str, auth: str, credential: str) -> dict[str, str]:
-    if not credential:
-        return {}
-    if not credential.isprintable():
-        raise UsageError(f"The credential of the {role} has characters that cannot be sent.")
-    if auth == "basic":
-        if ":" not in credential:
-            raise UsageError(f"--{role}-auth basic needs a credential like USER:PASSWORD.")
-        encoded = base64.b64encode(credential.encode()).decode()
-        return {"Authorization": f"Basic {encoded}"}
-    if not credential.isascii():
-        raise UsageError(f"The credential of the {role} has characters that cannot be sent.")
-    if auth == "x-chroma-token":
-        return {"X-Chroma-Token": credential}
-    return {"Authorization": f"Bearer {credential}"}
 
 
 def _url(argument: str, role: str) -> str:
@@ -278,12 +244,18 @@ class Run:
         return Server(
             self._urls[role == "target"],
             role,
-            headers=_headers(role, auth, _credential(role, self._arguments)),
+            headers=self._headers(role, auth),
             ca=getattr(self._arguments, f"{role}_ca"),
             names=names,
             cloud=cloud,
             stop=self.stop,
         )
+
+    def _headers(self, role: str, auth: str) -> dict[str, str]:
+        file: str | None = getattr(self._arguments, f"{role}_credential_file")
+        ask: bool = getattr(self._arguments, f"{role}_ask")
+        read = credential.read(f"--{role}-", file, f"CHROMA_{role.upper()}_CREDENTIAL", ask=ask)
+        return credential.headers(f"--{role}-", auth, read)
 
     def _source(self) -> Readable | StreamSource:
         given = self._arguments
@@ -400,9 +372,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _termination():
             run = Run(given)
             return run()
-    except CopyError as error:
+    except (CopyError, credential.WrongUse) as error:
         print(f"Error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return 2 if isinstance(error, (UsageError, credential.WrongUse)) else 1
     except BrokenPipeError:
         # Nobody reads standard output any more; Python would say so once again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import httpx
 
-from chroma_stack.copy.errors import CopyError
+from chroma_stack.copy.errors import CopyError, UsageError
 from chroma_stack.copy.model import (
     BATCH,
     Collection,
@@ -105,8 +105,10 @@ class Server:
         if ca is not None:
             try:
                 verify = ssl.create_default_context(cafile=ca)
-            except (OSError, ssl.SSLError) as error:
-                raise CopyError(f"--{role}-ca {ca} cannot be used: {error}.") from None
+            except OSError as error:
+                no_pem = isinstance(error, ssl.SSLError)
+                reason = "it has no certificate in PEM" if no_pem else error.strerror
+                raise UsageError(f"--{role}-ca {ca} cannot be used: {reason}.") from None
         self._http = httpx.Client(
             headers={"Content-Type": "application/json", **(headers or {})},
             verify=verify,
@@ -526,4 +528,7 @@ def _reason(answer: httpx.Response) -> str:
 
 
 def _plain(error: Exception) -> str:
+    # Those of the protocol quote headers, in which the credential is.
+    if isinstance(error, httpx.ProtocolError):
+        return "the connection broke off, or it does not speak HTTP."
     return f"{error or type(error).__name__}."

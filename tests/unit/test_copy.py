@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import math
+import socket
 import struct
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from chroma_stack.copy.__main__ import main
 from chroma_stack.copy.errors import CopyError
 from chroma_stack.copy.files import FolderSource, FolderTarget, StreamSource, StreamTarget
 from chroma_stack.copy.model import Collection, Record
-from chroma_stack.copy.server import Names
+from chroma_stack.copy.server import Names, Server
 from chroma_stack.copy.work import Options, copy
 
 DOCUMENTS = Collection(
@@ -464,7 +465,8 @@ def test_a_new_release_is_told_metadata_of_an_old_one() -> None:
             "--target-tenant needs a single one",
         ),
         (["http://a", "file:b", "--source-credential-file", "nowhere"], "nowhere cannot be read"),
-        (["http://a", "file:b", "--source-ask"], "--source-ask needs a terminal"),
+        (["http://a", "file:b", "--source-ca", "nowhere"], "--source-ca nowhere cannot be used"),
+        (["https://a", "file:b", "--source-ca", __file__], "it has no certificate in PEM"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_refused_with_a_sentence(
@@ -494,8 +496,9 @@ def test_a_number_that_cannot_be_used_is_refused(
     ("auth", "credential", "said"),
     [
         ("basic", "no colon", "needs a credential like USER:PASSWORD"),
-        ("token", "a\nb", "characters that cannot be sent"),
-        ("x-chroma-token", "käse", "characters that cannot be sent"),
+        ("token", "a\nb", "needs a credential of one line"),
+        ("x-chroma-token", "käse", "needs a credential of one line"),
+        ("token", " ", "is refused: the credential is empty"),
     ],
 )
 def test_a_credential_that_cannot_be_sent_is_refused_and_not_shown(
@@ -510,7 +513,18 @@ def test_a_credential_that_cannot_be_sent_is_refused_and_not_shown(
     assert main(["http://127.0.0.1:1", f"file:{tmp_path}/copy", *given]) == 2
     errors = capsys.readouterr().err
     assert said in errors
-    assert credential not in errors
+    assert credential == " " or credential not in errors
+
+
+def test_an_error_of_the_protocol_is_a_sentence_without_headers() -> None:
+    """Its own text has the header, with the credential, which httpx itself does not check."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(CopyError) as error:
+            Server(url, "source", headers={"Authorization": "Bearer sEcReT "})
+    assert str(error.value) == (
+        f"The source, {url}, does not answer: the connection broke off, or it does not speak HTTP."
+    )
 
 
 def test_a_server_that_is_not_there_is_a_sentence(
