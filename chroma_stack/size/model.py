@@ -19,8 +19,7 @@ EMPTY = 60 * MIB
 """Anonymous memory of a server without collections, measured."""
 
 NEIGHBOURS = 16
-"""Links of a vector on each level of the index above the lowest, which has twice as many: Chroma's
-default ``max_neighbors``. https://docs.trychroma.com/docs/collections/configure"""
+"""Chroma's default ``max_neighbors``. https://docs.trychroma.com/docs/collections/configure"""
 
 LOCKS = 65536 * 40
 """Bytes of the locks that each loaded index has, however small it is: ``label_op_locks_``, 65,536
@@ -31,10 +30,9 @@ PER_PLACE = 40 + 4 + 2 + 8
 """Bytes for each place of the index, used or not: a mutex, the level, the mark of a search, and the
 share in the table that finds a vector by its label (the same file)."""
 
-PER_VECTOR = 4 + 8 + 80 / (NEIGHBOURS - 1) + 32
-"""Bytes for each vector beside the lowest level: its length, a pointer to its links on higher
-levels, those links (one vector in 16 has a second level, one in 256 a third), and its node in the
-table of labels (the same file; the allocator rounds up to 16 bytes)."""
+PER_VECTOR = 4 + 8 + 32
+"""Bytes for each vector beside its levels: its length, a pointer to its links on higher levels, and
+its node in the table of labels (the same file)."""
 
 PER_BUCKET = 2 * 33
 """Bytes for each bucket of the two maps between an id and its label (``IdMap`` in
@@ -87,6 +85,9 @@ class Collection:
     id_bytes: int = ID_BYTES
     """Length of a record's id."""
 
+    neighbours: int = NEIGHBOURS
+    """Links of a vector on each level of the index above the lowest, which has twice as many."""
+
     def index(self) -> int:
         """Bytes of memory of its index, when it is loaded.
 
@@ -96,18 +97,28 @@ class Collection:
         """
         if not self.vectors:
             return 0
-        strings = 4 * max(32, (self.id_bytes + 8 + 15) // 16 * 16)
+        strings = 4 * max(32, _allocated(self.id_bytes))
         return round(
             LOCKS
-            + self.vectors * (self.element() + PER_VECTOR + strings)
+            + self.vectors * (self.element() + self._higher_levels() + PER_VECTOR + strings)
             + _power_of_two(self.vectors) * PER_PLACE
             + _power_of_two(math.ceil(self.vectors * 8 / 7)) * PER_BUCKET
         )
 
     def element(self) -> int:
         """Bytes of a vector on the lowest level, in memory and in ``data_level0.bin``: the vector,
-        twice :data:`NEIGHBOURS` links of 4 bytes, their number, and the label."""
-        return 4 * self.dimensions + 4 * 2 * NEIGHBOURS + 4 + 8
+        twice :attr:`neighbours` links of 4 bytes, their number, and the label."""
+        return 4 * self.dimensions + 4 * 2 * self.neighbours + 4 + 8
+
+    def _higher_levels(self) -> float:
+        """Bytes of a vector's links on higher levels: of 16 neighbours, one vector in 16 has a
+        second level and one in 256 a third."""
+        return _allocated(4 * self.neighbours + 4) / max(1, self.neighbours - 1)
+
+
+def _allocated(size: int) -> int:
+    """Bytes that the allocator takes for so many: 8 of its own, in steps of 16."""
+    return (size + 8 + 15) // 16 * 16
 
 
 def _power_of_two(number: int) -> int:

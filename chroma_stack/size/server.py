@@ -18,7 +18,7 @@ from http.client import HTTPException
 from typing import Any
 
 from chroma_stack.size.errors import Refused, WrongUse
-from chroma_stack.size.model import SYNC_THRESHOLD, Collection
+from chroma_stack.size.model import NEIGHBOURS, SYNC_THRESHOLD, Collection
 
 AUTH = ("token", "x-chroma-token", "basic")
 """How a credential is sent: as ``Authorization: Bearer``, as ``X-Chroma-Token``, or as
@@ -104,11 +104,15 @@ class Server:
                         vectors=count,
                         dimensions=int(found.get("dimension") or self._dimension(path)),
                         id_bytes=round(_mean(lengths)),
+                        neighbours=_of_index(found, "max_neighbors", "hnsw:M", NEIGHBOURS),
                     )
                 )
                 documents += count * _mean([_length(it) for it in sample["documents"] or []])
                 metadata += count * _mean([_length(it) for it in sample["metadatas"] or []])
-                threshold = max(threshold, _threshold(found))
+                threshold = max(
+                    threshold,
+                    _of_index(found, "sync_threshold", "hnsw:sync_threshold", SYNC_THRESHOLD),
+                )
         vectors = sum(it.vectors for it in collections) or 1
         return Holding(
             collections=collections,
@@ -193,11 +197,11 @@ def _header(auth: str, credential: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {credential}"}
 
 
-def _threshold(collection: dict[str, Any]) -> int:
-    """Of 1.x in its configuration, of 0.6 in its metadata."""
+def _of_index(collection: dict[str, Any], setting: str, key: str, default: int) -> int:
+    """A setting of the index: of 1.x in the configuration, of 0.x in the metadata."""
     hnsw = (collection.get("configuration_json") or {}).get("hnsw") or {}
     metadata = collection.get("metadata") or {}
-    return int(hnsw.get("sync_threshold") or metadata.get("hnsw:sync_threshold") or SYNC_THRESHOLD)
+    return int(hnsw.get(setting) or metadata.get(key) or default)
 
 
 def _length(value: Any) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from chroma_stack.size import command, model, server
 from tests.bench.size import MOST, Run, measured, predicted
-from tests.host.chroma_servers import CURRENT, OLDEST, VERSIONS, ChromaServer
+from tests.host.chroma_servers import CURRENT, LAST_PYTHON, OLDEST, VERSIONS, ChromaServer
 from tests.host.proxy import Proxy, token_of
 
 DATABASE = "/api/v2/tenants/{}/databases/{}"
@@ -195,6 +195,39 @@ def test_a_server_that_refuses_is_named_with_its_reason(
 def test_a_tenant_that_is_not_there_holds_nothing(held: Held) -> None:
     said = size("--server", f"http://{held.chroma.address}", "--tenant", "nobody")
     assert str(said.code).startswith("Error: ")
+
+
+OFTEN = {"hnsw:sync_threshold": 10, "hnsw:batch_size": 10}
+LINKED: dict[str, tuple[str, dict[str, Any]]] = {
+    "by default": (CURRENT, {"metadata": OFTEN}),
+    "by metadata": (CURRENT, {"metadata": {**OFTEN, "hnsw:M": 48}}),
+    "by configuration": (
+        CURRENT,
+        {"configuration": {"hnsw": {"max_neighbors": 48, "sync_threshold": 10}}},
+    ),
+    "of an old release": (LAST_PYTHON, {"metadata": {**OFTEN, "hnsw:M": 48}}),
+}
+
+
+@pytest.mark.parametrize(("version", "settings"), LINKED.values(), ids=LINKED)
+def test_vectors_have_as_many_links_as_the_index_is_set_to(
+    version: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    chroma = ChromaServer(version, tmp_path)
+    try:
+        with httpx.Client(base_url=f"http://{chroma.address}", timeout=60) as client:
+            collections = f"{DATABASE.format('default_tenant', 'default_database')}/collections"
+            made = client.post(collections, json={"name": "linked", **settings}).json()
+            vectors = [[float(number)] * 8 for number in range(100)]
+            body = {"ids": [f"id-{number}" for number in range(100)], "embeddings": vectors}
+            client.post(f"{collections}/{made['id']}/add", json=body).raise_for_status()
+        held = server.Server(f"http://{chroma.address}").holding(["default_tenant"])
+        [index] = tmp_path.rglob("data_level0.bin")
+        # The Python releases write the places that are free too, 1,000 at least.
+        places = 1000 if version == LAST_PYTHON else 100
+        assert index.stat().st_size == places * held.collections[0].element()
+    finally:
+        chroma.stop()
 
 
 def test_the_release_whose_memory_is_predicted_is_the_current_one() -> None:

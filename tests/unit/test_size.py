@@ -62,12 +62,19 @@ def host_memory() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("more", [{"vectors": 2}, {"dimensions": 2}, {"id_bytes": 2}])
+@pytest.mark.parametrize("more", ["vectors", "dimensions", "id_bytes", "neighbours"])
 @pytest.mark.parametrize("vectors", [1, 999, 65536, 1_000_000])
-def test_more_of_anything_needs_no_less_memory(vectors: int, more: dict[str, int]) -> None:
-    few = {"vectors": vectors, "dimensions": 384, "id_bytes": 36}
-    many = {name: value * more.get(name, 1) for name, value in few.items()}
+def test_twice_of_anything_needs_more_memory(vectors: int, more: str) -> None:
+    few = {"vectors": vectors, "dimensions": 384, "id_bytes": 36, "neighbours": 16}
+    many = {**few, more: 2 * few[more]}
     assert Collection(**many).index() > Collection(**few).index()
+
+
+def test_links_take_memory_and_disk() -> None:
+    few, many = (Collection(vectors=20_000, dimensions=128, neighbours=it) for it in (16, 64))
+    links = 20_000 * 2 * 48 * 4
+    assert many.index() - few.index() == pytest.approx(links, rel=0.02)
+    assert model.disk([many]).index - model.disk([few]).index == links
 
 
 def test_memory_never_falls_while_vectors_are_added() -> None:
