@@ -168,14 +168,24 @@ _KEYS = {
     "resize_factor": "hnsw:resize_factor",
     "sync_threshold": "hnsw:sync_threshold",
 }
-# The default of ef_search was 10 until 0.5.23.
-_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
-    "space": ("l2",),
-    "ef_construction": (100,),
-    "ef_search": (10, 100),
-    "max_neighbors": (16,),
-    "resize_factor": (1.2,),
-    "sync_threshold": (1000,),
+# What is the default by the kind of index: HNSW of one machine, and SPANN of Chroma Cloud, of
+# https://github.com/chroma-core/chroma/blob/main/rust/types/src/spann_configuration.rs. That of
+# ef_search was 10 until 0.5.23.
+_DEFAULTS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "hnsw": {
+        "space": ("l2",),
+        "ef_construction": (100,),
+        "ef_search": (10, 100),
+        "max_neighbors": (16,),
+        "resize_factor": (1.2,),
+        "sync_threshold": (1000,),
+    },
+    "spann": {
+        "space": ("l2",),
+        "ef_construction": (200,),
+        "ef_search": (200,),
+        "max_neighbors": (64,),
+    },
 }
 
 
@@ -186,18 +196,29 @@ def _has_configuration(collection: Collection) -> bool:
     )
 
 
+def _index_kind(collection: Collection) -> str:
+    """``hnsw`` or ``spann``."""
+    configuration = collection.configuration or {}
+    return "spann" if configuration.get("spann") and not configuration.get("hnsw") else "hnsw"
+
+
 def index_settings(collection: Collection) -> dict[str, Any]:
     """What the index is set to, as far as it is not the default."""
-    configuration, metadata = collection.configuration or {}, collection.metadata or {}
+    metadata, kind = collection.metadata or {}, _index_kind(collection)
     if _has_configuration(collection):
-        index = configuration.get("hnsw") or configuration.get("spann") or {}
+        index = (collection.configuration or {}).get(kind) or {}
     else:
         index = {name: metadata[key] for name, key in _KEYS.items() if key in metadata}
     return {
         name: index[name]
-        for name, defaults in _DEFAULTS.items()
+        for name, defaults in _DEFAULTS[kind].items()
         if index.get(name) is not None and index[name] not in defaults
     }
+
+
+def _settings_of_any_kind(collection: Collection) -> dict[str, Any]:
+    """Those of the settings that an index of another kind can have as well."""
+    return {name: value for name, value in index_settings(collection).items() if name == "space"}
 
 
 def embedding_function(collection: Collection) -> Any:
@@ -259,9 +280,12 @@ def creation(collection: Collection, configures: bool, takes_schema: bool) -> di
     elif _has_configuration(collection):
         # Beside a configuration they have no effect.
         metadata = {it: value for it, value in metadata.items() if it not in _KEYS.values()}
-        index = configuration.get("hnsw") or configuration.get("spann") or {}
-        # Said even if it is the default, which is another one in 0.5.
-        settings = {"ef_search": index.get("ef_search"), **index_settings(collection)}
+        if _index_kind(collection) == "spann":
+            settings = _settings_of_any_kind(collection)
+        else:
+            # Said even if it is the default, which is another one in 0.5.
+            ef_search = (configuration.get("hnsw") or {}).get("ef_search")
+            settings = {"ef_search": ef_search, **index_settings(collection)}
         metadata |= {_KEYS[it]: value for it, value in settings.items() if value is not None}
         metadata |= {f"hnsw:{it}": value for it, value in _batch_size(collection).items()}
     body["metadata"] = metadata or None
@@ -282,12 +306,14 @@ def describe_difference(source: Collection, target: Collection) -> str:
     """What differs between two collections beside their records, or nothing.
 
     What only one of two releases can have, such as the entry of an embedding function, is no
-    difference.
+    difference; between an index of one machine and one of Chroma Cloud, only the space is.
     """
     theirs = [_own_metadata(it) for it in (source, target)]
     if theirs[0] != theirs[1]:
         return f"metadata {_brief(theirs[0])} and {_brief(theirs[1])}"
-    settings = [index_settings(it) for it in (source, target)]
+    same_kind = _index_kind(source) == _index_kind(target)
+    settings_of = index_settings if same_kind else _settings_of_any_kind
+    settings = [settings_of(it) for it in (source, target)]
     if settings[0] != settings[1]:
         return f"configuration {_brief(settings[0])} and {_brief(settings[1])}"
     if _has_configuration(source) and _has_configuration(target):

@@ -397,10 +397,34 @@ class Server:
         path = self._collections_path(collection.tenant, collection.database)
         body = creation(collection, self._configures, self._takes_schema)
         try:
-            made = self._call("POST", path.rstrip("?&"), body)
+            self._call("POST", path.rstrip("?&"), body)
         except CopyError as error:
             raise CopyError(f"{collection.path} cannot be created. {error}") from None
-        return _collection(collection.tenant, collection.database, made), 0
+        made = self.find(collection)
+        if made is None:
+            raise CopyError(f"{collection.path} was created in the target, and is not there.")
+        if difference := describe_difference(collection, made):
+            raise CopyError(
+                f"{collection.path} cannot be created as it is: the target makes something else "
+                f"of it: {difference}. {self._remove(made)} A proxy in front of an older release "
+                "has to let /openapi.json through, which says what that release takes."
+            )
+        return made, 0
+
+    def _remove(self, made: Collection) -> str:
+        """Delete a collection that was made for nothing.
+
+        :returns: a sentence that says so.
+        """
+        folder, mark, query = self._collections_path(made.tenant, made.database).partition("?")
+        path = f"{folder}/{_segment(made.name)}{mark}{query}".rstrip("?&")
+        try:
+            if self.count(made) == 0:
+                self._call("DELETE", path)
+                return "It was empty, and was deleted again."
+        except CopyError:
+            pass
+        return "It is still there: delete it."
 
     def _make_database(self, collection: Collection) -> None:
         if self._is_there(self._database_path(collection)):

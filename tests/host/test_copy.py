@@ -22,8 +22,10 @@ import pytest
 
 from chroma_stack.copy import __main__ as copy_command
 from chroma_stack.copy import server
+from chroma_stack.copy.files import FolderTarget
+from chroma_stack.copy.model import Collection, Record
 from chroma_stack.copy.server import Names, Server
-from tests.host.chroma_servers import CURRENT, LAST_PYTHON, ChromaServer
+from tests.host.chroma_servers import CURRENT, LAST_PYTHON, OLDEST_RUST, ChromaServer
 from tests.host.programs import wait_until
 from tests.host.proxy import BASIC, Proxy, proxy_authority, token_of
 
@@ -147,8 +149,8 @@ def fill(api: Api) -> None:
 
 
 @contextlib.contextmanager
-def a_server(folder: Path) -> Iterator[ChromaServer]:
-    running = ChromaServer(CURRENT, folder)
+def a_server(folder: Path, version: str = CURRENT) -> Iterator[ChromaServer]:
+    running = ChromaServer(version, folder)
     try:
         yield running
     finally:
@@ -377,6 +379,47 @@ def test_large_records_are_cut_into_requests_that_the_server_takes(
         assert (result["copied"], result["differences"]) == (10, 0)
     finally:
         source.remove("large")
+
+
+def test_the_index_of_chroma_cloud_becomes_one_of_a_server(target: Api, tmp_path: Path) -> None:
+    spann = {"space": "cosine", "ef_construction": 200, "ef_search": 200, "max_neighbors": 64}
+    folder = FolderTarget(tmp_path / "copy", "1.0.0", resume=False)
+    collection = Collection(TENANT, DATABASE, "of-the-cloud", configuration={"spann": spann})
+    folder.prepare(collection)
+    folder.write(collection, [Record("1", struct.pack("<2f", 1, 2))])
+    folder.complete()
+    for copied in (1, 0):
+        result = result_of(f"file:{tmp_path}/copy", target.url, "--verify")
+        assert (result["copied"], result["differences"]) == (copied, 0)
+    assert target.content()["of-the-cloud"]["configuration_json"]["hnsw"]["space"] == "cosine"
+
+
+def test_a_collection_that_does_not_become_what_was_asked_is_deleted_again(
+    source: Api,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """1.0.0 does not heed a configuration, which is known by a document that a proxy may keep."""
+    send = Server._send
+
+    def without_openapi(self: Server, method: str, path: str, *rest: Any, **more: Any) -> Any:
+        return send(self, method, path.replace("openapi", "nothing"), *rest, **more)
+
+    monkeypatch.setattr(Server, "_send", without_openapi)
+    path = source.make(name="near", configuration={"hnsw": {"space": "cosine"}})
+    source.upsert(path, ids=["1"], embeddings=[[1, 2]])
+    try:
+        with a_server(tmp_path, OLDEST_RUST) as running:
+            old = Api(running)
+            chosen = ["--database", DATABASE, "--collection", "near"]
+            assert copy_command.main([source.url, old.url, *chosen]) == 1
+            assert old("GET", old.collections()) == []
+        errors = capsys.readouterr().err
+        assert "configuration {'space': 'cosine'} and {}" in errors
+        assert "It was empty, and was deleted again." in errors
+    finally:
+        source.remove("near")
 
 
 HIDDEN = {"string": {"string_inverted_index": {"enabled": False, "config": {}}}}

@@ -374,6 +374,15 @@ def collection(
     return Collection("t", "d", "c", "", metadata, configuration)
 
 
+SPANN = {
+    "spann": {
+        "space": "cosine",
+        "ef_construction": 200,
+        "ef_search": 200,
+        "max_neighbors": 64,
+        "search_nprobe": 64,
+    }
+}
 OF_063 = {"hnsw_configuration": {"space": "l2", "M": 16}, "_type": "…"}
 
 
@@ -392,6 +401,13 @@ OF_063 = {"hnsw_configuration": {"space": "l2", "M": 16}, "_type": "…"}
             collection(None, {"hnsw": {"ef_search": 100}, "embedding_function": {"name": "x"}}),
             collection(None, OF_063),
         ),
+        (collection(None, SPANN), collection(None, {"spann": {"space": "cosine"}})),
+        (collection(None, SPANN), collection(None, {"hnsw": {"space": "cosine"}, "spann": None})),
+        (
+            collection(None, {**SPANN, "hnsw": None}),
+            collection(None, {"hnsw": {"space": "cosine", "max_neighbors": 32}}),
+        ),
+        (collection(None, SPANN), collection({"hnsw:space": "cosine"}, OF_063)),
     ],
 )
 def test_settings_of_the_index_are_the_same_in_each_form(
@@ -409,6 +425,21 @@ def test_settings_of_the_index_are_the_same_in_each_form(
             collection({"hnsw:space": "ip"}, OF_063),
             collection(None, {"hnsw": {"space": "l2"}}),
             "configuration {'space': 'ip'} and {}",
+        ),
+        (
+            collection(None, SPANN),
+            collection(None, {"hnsw": {"space": "l2"}}),
+            "configuration {'space': 'cosine'} and {}",
+        ),
+        (
+            collection(None, {"hnsw": {"space": "ip"}}),
+            collection(None, SPANN),
+            "configuration {'space': 'ip'} and {'space': 'cosine'}",
+        ),
+        (
+            collection(None, {"spann": {"max_neighbors": 16}}),
+            collection(None, {"spann": {"max_neighbors": 64}}),
+            "configuration {'max_neighbors': 16} and {}",
         ),
         (
             collection(None, {"hnsw": {}, "embedding_function": {"name": "x"}}),
@@ -431,6 +462,11 @@ def test_an_old_release_is_told_settings_by_metadata() -> None:
     settings = {"hnsw:space": "cosine", "hnsw:M": 32, "hnsw:search_ef": 100}
     assert body["metadata"] == {"a": 1, **settings}
     assert "configuration" not in body
+
+
+def test_an_old_release_is_told_of_the_clouds_index_only_what_it_can_have() -> None:
+    body = model.creation(collection({"a": 1}, SPANN), configures=False, takes_schema=False)
+    assert body["metadata"] == {"a": 1, "hnsw:space": "cosine"}
 
 
 def test_a_new_release_is_told_metadata_of_an_old_one() -> None:
