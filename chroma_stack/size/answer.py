@@ -190,6 +190,9 @@ class Offer:
     gib_month: float
     """Dollars a month for a GiB of a volume."""
 
+    used: float
+    """GiB of the volume that have data all the time."""
+
     def settings(self) -> dict[str, str]:
         """The context keys and values to deploy."""
         return {"instanceType": self.instance.name, **self.volume.settings()}
@@ -202,10 +205,11 @@ class Offer:
         """What it costs a month with everything that the stack makes."""
         return costs.server(
             self.instance.name,
-            hourly=self.instance.price,
+            hourly=None if self.instance.date else self.instance.price,
             volume=self.volume.gib,
             gib_month=self.gib_month,
             throughput=self.volume.throughput,
+            used=self.used,
         )
 
 
@@ -221,9 +225,11 @@ def offers(
     """
     if volume(question).gib > model.LARGEST_VOLUME:
         return []
-    found = []
+    found, used = [], question.disk().kept() / model.GIB
     for instance in choices(types, question.writing()):
         last = None if growth is None else end(question, growth, instance, types)
         made = volume(question, up_to=None if last is None else last.question)
-        found.append(Offer(instance=instance, volume=made, end=last, gib_month=gib_month))
+        found.append(
+            Offer(instance=instance, volume=made, end=last, gib_month=gib_month, used=used)
+        )
     return found

@@ -35,6 +35,9 @@ _LIVE_SOURCE = (
     "AWS price list for instances and volumes, for the rest "
     f"{costs.LIST['region']} on {costs.LIST['date']}"
 )
+_LIST = (
+    f"list prices, of instances on {costs.INSTANCES_DATE} and of the rest on {costs.LIST['date']}"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -155,13 +158,14 @@ def _run(options: argparse.Namespace) -> int:
         result["prices"] = {
             "region": region,
             "date": None if options.live else costs.LIST["date"],
+            "instances_date": None if options.live else costs.INSTANCES_DATE,
             "source": _LIVE_SOURCE if options.live else "chroma_stack/prices.json",
         }
         print(json.dumps(result, indent=2))
     else:
         _print_needs(question)
         if offered:
-            when = "AWS price list" if options.live else f"list prices of {costs.LIST['date']}"
+            when = "AWS price list" if options.live else _LIST
             _print_offers(offered, f"{region}, {when}")
             _print_costs(_chosen(offered), live=options.live)
             if growth is not None:
@@ -327,6 +331,7 @@ def _result(question: Question, growth: Growth | None, offered: Sequence[Offer])
                 "baseline": it.instance.baseline,
                 "month": round(it.instance.month, 2),
                 "surplus_month": round(it.instance.surplus(), 2),
+                "snapshot_month": round(costs.price("snapshot") * it.used, 2),
                 "everything_month": round(costs.total(it.rows()), 2),
                 "enough_for": None
                 if it.end is None
@@ -406,7 +411,10 @@ def _print_offers(offered: Sequence[Offer], prices: str) -> None:
             f"  {it.name:<13}{architecture:<10}{it.vcpu:>4}{it.gib:>6}{_size(it.available):>12}   "
             f"{cpu:<16}{it.month:>10,.2f}{costs.total(offer.rows()):>12,.2f}"
         )
-    print("  `for Chroma` is what it may use before the proxy refuses writes.")
+    print(
+        "  `for Chroma` is what it may use before the proxy refuses writes. `everything` has one "
+        "snapshot of\n  all data in it, and nothing that is paid by use."
+    )
     burstable = [it.instance for it in offered if it.instance.baseline is not None]
     if burstable:
         most = " or ".join(f"${it.surplus():,.2f} ({it.name})" for it in burstable)

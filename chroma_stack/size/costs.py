@@ -42,6 +42,10 @@ class Row(NamedTuple):
     """Dollars; ``None``: by use."""
 
 
+INSTANCES_DATE = str(LIST["instances"]["date"])
+"""Of which day the prices of instances are; the others are of ``LIST["date"]``."""
+
+
 def price(name: str) -> float:
     """Dollars a unit, in the region of the list.
 
@@ -87,6 +91,7 @@ def server(
     iops: int = DEFAULT_IOPS,
     throughput: int = DEFAULT_THROUGHPUT,
     series: int = SERIES,
+    used: float | None = None,
 ) -> list[Row]:
     """What a server with the default settings costs, but for its size.
 
@@ -97,14 +102,19 @@ def server(
     :param iops: of the data volume.
     :param throughput: of the data volume, in MiB a second.
     :param series: of metrics that it may send; none without ``monitoring``.
+    :param used: GiB of the data volume that have data; the snapshots keep at least one copy of them.
+        ``None`` when it is not known.
     """
-    hourly = price(instance_type) if hourly is None else hourly
+    hour = f"${price(instance_type) if hourly is None else hourly:g} an hour"
+    if hourly is None:
+        hour += f" on {INSTANCES_DATE}"
+        hourly = price(instance_type)
     gib_month = price("gp3") if gib_month is None else gib_month
     reads = HOURS * 3600 / _seconds_between_reads()
     rows = [
         Row(
             f"instance, `{instance_type}`",
-            f"${hourly:g} an hour",
+            hour,
             source(instance_type),
             hourly * HOURS,
         ),
@@ -156,12 +166,18 @@ def server(
             source("log ingestion"),
             None,
         ),
-        Row(
-            "snapshots, of what has changed",
-            f"${price('snapshot'):.2f} per GiB-month",
-            source("snapshot"),
-            None,
-        ),
+        *_snapshots(used),
+    ]
+
+
+def _snapshots(used: float | None) -> list[Row]:
+    each, where = f"${price('snapshot'):.2f} per GiB-month", source("snapshot")
+    if used is None:
+        return [Row("snapshots: one of all data, and of what has changed since", each, where, None)]
+    full = f"snapshots, at least one of all data, {used:,.1f} GiB"
+    return [
+        Row(full, each, where, price("snapshot") * used),
+        Row("snapshots of what has changed since", each, where, None),
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from chroma_stack.size.costs import HOURS, LIST
+from chroma_stack.size.costs import HOURS, INSTANCES_DATE, LIST
 from chroma_stack.size.model import available
 
 BASELINES = str(LIST["instances"]["burstable"])
@@ -34,6 +34,9 @@ class InstanceType:
     price: float
     """Dollars an hour."""
 
+    date: str | None = INSTANCES_DATE
+    """Of which day that is; ``None`` for now."""
+
     @property
     def available(self) -> float:
         """Bytes that Chroma may have on it before writes are refused."""
@@ -59,11 +62,11 @@ TYPES: tuple[InstanceType, ...] = tuple(
 
 
 def at_prices(prices: Mapping[str, float]) -> list[InstanceType]:
-    """The types that are offered, at other prices than those of the list.
+    """The types that are offered, at the prices of now, not those of the list.
 
     :param prices: dollars an hour by the type's name.
     """
-    return [replace(it, price=prices[it.name]) for it in TYPES if it.name in prices]
+    return [replace(it, price=prices[it.name], date=None) for it in TYPES if it.name in prices]
 
 
 def choices(types: Iterable[InstanceType], needed: float) -> list[InstanceType]:

@@ -242,6 +242,11 @@ class Disk:
         """When it is full: the indexes, their checkpoints, and for moments the next ones."""
         return 3 * self.index + self.database + self.log + SPARE
 
+    def kept(self) -> int:
+        """What is on it all the time, and in each snapshot: the indexes, their checkpoints, and the
+        database."""
+        return 2 * self.index + self.database
+
     def gib(self) -> int:
         """GiB of a volume that holds it with a part :data:`FREE`."""
         return math.ceil(self.used() / (1 - FREE) / GIB)

@@ -70,6 +70,8 @@ def test_every_price_that_a_resource_of_the_default_template_has_is_in_the_readm
 
 def test_the_price_list_is_dated_and_every_price_has_a_source() -> None:
     assert datetime.date.fromisoformat(costs.LIST["date"])
+    assert datetime.date.fromisoformat(costs.LIST["instances"]["date"])
+    assert costs.LIST["instances"]["read from"].startswith("https://github.com/aws/karpenter")
     for name, it in costs.LIST["prices"].items():
         assert it["price"] > 0, name
         assert it["unit"], name

@@ -182,7 +182,8 @@ def test_the_default_server_costs_what_the_readme_says(size: Any) -> None:
     assert properties(template(), "AWS::EC2::Volume")["Size"] == result["volume"]["gib"]
     assert launch(template())["InstanceType"] == "t3.small"
     [said] = re.findall(r"\| together \| .* \| \$(.+) \|", (ROOT / "README.md").read_text())
-    assert small["everything_month"] == float(said)
+    without_snapshots = small["everything_month"] - small["snapshot_month"]
+    assert without_snapshots == pytest.approx(float(said), abs=0.011)
 
 
 def test_what_is_known_of_volumes_is_what_the_construct_knows() -> None:
@@ -199,6 +200,29 @@ def test_neither_the_cdk_nor_boto3_nor_matplotlib_is_loaded_for_an_answer() -> N
     )
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, cwd=ROOT)
     assert done.stderr.strip() == "set()"
+
+
+def test_everything_has_a_snapshot_of_all_data_in_it(size: Any) -> None:
+    code, out, _ = size(*PLANNED, "--document-bytes", "2000")
+    result = answer(size, *PLANNED, "--document-bytes", "2000")
+    data = (2 * result["disk"]["index"] + result["disk"]["database"]) / GIB
+    assert code == 0
+    assert data > 50
+    for it in result["instances"]:
+        assert it["snapshot_month"] == pytest.approx(0.05 * data, abs=0.01)
+        rows = costs.server(it["type"], volume=result["volume"]["gib"], used=data)
+        assert it["everything_month"] == pytest.approx(costs.total(rows), abs=0.01)
+        assert it["everything_month"] > costs.total(rows[:-2]) + 0.05 * 50
+    assert f"{0.05 * data:.2f}  snapshots, at least one of all data, {data:.1f} GiB: $0.05" in out
+
+
+def test_the_answer_says_of_which_day_the_price_of_the_instance_is(size: Any) -> None:
+    _, out, _ = size(*PLANNED)
+    day = costs.LIST["instances"]["date"]
+    assert day < costs.LIST["date"]
+    assert f"list prices, of instances on {day} and of the rest on {costs.LIST['date']}" in out
+    assert f"instance, r7i.xlarge: $0.2646 an hour on {day}" in out
+    assert answer(size, *PLANNED)["prices"]["instances_date"] == day
 
 
 def test_more_throughput_costs_more() -> None:
@@ -483,8 +507,18 @@ def test_live_prices_are_those_of_the_answer(size: Any, monkeypatch: pytest.Monk
     [only] = result["instances"]
     assert only["month"] == pytest.approx(0.3 * 730)
     assert result["prices"]["region"] == "eu-central-1"
-    assert result["prices"]["date"] is None
+    assert (result["prices"]["date"], result["prices"]["instances_date"]) == (None, None)
     assert "for the rest us-east-1" in result["prices"]["source"]
+
+
+def test_a_live_price_has_not_the_day_of_the_list(
+    size: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instances = [product(0.3, "Hrs", instanceType="r7i.xlarge")]
+    client = stubbed(instances, [product(0.1, "GB-Mo")], one_answer=False)
+    monkeypatch.setattr(boto3, "client", lambda name, region_name: client)
+    _, out, _ = size(*PLANNED, "--live")
+    assert "instance, r7i.xlarge: $0.3 an hour\n" in out
 
 
 def test_live_without_credentials_is_an_error_of_one_line(
