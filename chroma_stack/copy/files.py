@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import gzip
 import hashlib
@@ -41,6 +40,7 @@ LINE_BYTES = 2**28
 """The longest line that is read, a quarter of a GiB."""
 
 _PART_NAME = re.compile(r"[0-9]{6}-[0-9]{6}\.jsonl\.gz")
+_OWN_NEW = re.compile(rf"({_PART_NAME.pattern}|{MANIFEST}|{UNFINISHED})\.new")
 _DESCRIPTION = tuple(it.name for it in dataclasses.fields(Collection))
 
 
@@ -98,6 +98,8 @@ def to_collection(description: Mapping[str, Any]) -> Collection:
 
     :raises ValueError: when it is none.
     """
+    if not isinstance(description, dict):
+        raise ValueError("a collection is no object")
     for name, kinds in (
         ("tenant", str),
         ("database", str),
@@ -110,6 +112,8 @@ def to_collection(description: Mapping[str, Any]) -> Collection:
     ):
         if not isinstance(description.get(name), kinds):
             raise ValueError(f"the {name} of a collection is of the wrong type")
+        if kinds is str:
+            description[name].encode()  # JSON can hold more than a server can be sent
     return Collection(**{name: description.get(name) for name in _DESCRIPTION})  # type: ignore[arg-type]
 
 
@@ -118,15 +122,19 @@ def _head(release: str) -> dict[str, Any]:
     return {"format": FORMAT, "version": VERSION, "releases": releases}
 
 
+def _source_release(head: Mapping[str, Any]) -> str:
+    return str(head.get("releases", {}).get("source", ""))
+
+
 def _checked_head(text: bytes, where: str) -> dict[str, Any]:
     """The manifest, or the first line of a stream."""
     try:
         head = json.loads(text)
-        is_ours = head["format"] == FORMAT
-        version = int(head["version"])
-    except (ValueError, KeyError, TypeError):
+        is_ours = head["format"] == FORMAT and isinstance(head.get("releases", {}), dict)
+        version = head["version"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         is_ours, version = False, 0
-    if not is_ours:
+    if not is_ours or not isinstance(version, int):
         raise CopyError(f"{where} is no copy that this program made.")
     if version > VERSION:
         raise CopyError(
@@ -137,14 +145,15 @@ def _checked_head(text: bytes, where: str) -> dict[str, Any]:
 
 
 def _chosen(collections: Sequence[Collection], names: Names) -> list[Collection]:
-    tenants = only(names.tenants, [it.tenant for it in collections], "tenant")
-    databases = only(names.databases, [it.database for it in collections], "database")
-    chosen = only(names.collections, [it.name for it in collections], "collection")
-    return [
-        it
-        for it in collections
-        if it.tenant in tenants and it.database in databases and it.name in chosen
-    ]
+    for chosen, part in (
+        (names.tenants, "tenant"),
+        (names.databases, "database"),
+        (names.collections, "name"),
+    ):
+        option = "collection" if part == "name" else part
+        there = only(chosen, [getattr(it, part) for it in collections], option)
+        collections = [it for it in collections if getattr(it, part) in there]
+    return list(collections)
 
 
 def _key(collection: Collection) -> tuple[str, str, str]:
@@ -173,17 +182,53 @@ def _read_manifest(file: Path) -> tuple[dict[str, Any], list[_Kept]]:
         raise CopyError(f"{file} cannot be read: {error.strerror}.") from None
     kept = []
     try:
-        for entry in head["collections"]:
-            for part in entry["files"]:
+        for number, entry in enumerate(_listed(head), 1):
+            for count, part in enumerate(entry["files"], 1):
                 # A name is all that leads to a file: none of another folder.
-                if not _PART_NAME.fullmatch(part["name"]):
-                    raise CopyError(f"{file} names {part['name']!r}, which is no file of a copy.")
-                if not (isinstance(part["records"], int) and isinstance(part["sha256"], str)):
+                if part["name"] != _part_name(number, count):
+                    raise CopyError(
+                        f"{file} names {part['name']!r}, which is no file of a copy, or not in "
+                        "its place."
+                    )
+                if not (_is_count(part["records"]) and isinstance(part["sha256"], str)):
                     raise ValueError("a file has no number of records, or no checksum")
             kept.append(_Kept(to_collection(entry), entry["files"]))
+            if not _is_count(entry["records"]) or entry["records"] != kept[-1].records:
+                raise ValueError(
+                    f"{kept[-1].collection.path} has {entry['records']!r} records, and its files "
+                    f"have {kept[-1].records}"
+                )
+        _refuse_twice([it.collection for it in kept])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CopyError(f"{file} is damaged: {error}.") from None
+        raise CopyError(f"{file} is damaged: {_what(error)}.") from None
     return head, kept
+
+
+def _listed(head: Mapping[str, Any]) -> list[Any]:
+    if not isinstance(head["collections"], list):
+        raise ValueError("its collections are no list")
+    return head["collections"]
+
+
+def _part_name(collection: int, part: int) -> str:
+    """The file of a collection, both counted from 1."""
+    return f"{collection:06}-{part:06}.jsonl.gz"
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _refuse_twice(collections: Sequence[Collection]) -> None:
+    seen = set[tuple[str, str, str]]()
+    for collection in collections:
+        if _key(collection) in seen:
+            raise ValueError(f"{collection.path} is listed twice")
+        seen.add(_key(collection))
+
+
+def _what(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _lines(file: BinaryIO | gzip.GzipFile, where: str) -> Iterator[bytes]:
@@ -200,7 +245,7 @@ def _lines(file: BinaryIO | gzip.GzipFile, where: str) -> Iterator[bytes]:
 def _to_record(line: bytes, where: str) -> Record:
     try:
         return to_record(line)
-    except (ValueError, binascii.Error) as error:
+    except (ValueError, RecursionError) as error:
         raise CopyError(f"{where} has a line that cannot be used: {error}.") from None
 
 
@@ -239,18 +284,25 @@ class _Parts:
     def look_up(self, kept: _Kept, ids: Sequence[str]) -> Records:
         """Records by their ids, from an index in a temporary file that is made at the first call."""
         with self._lock:
-            index = self._indexes.get(_key(kept.collection))
-            if index is None:
-                index = self._indexes[_key(kept.collection)] = self._index(kept)
-            found = {}
-            for id in ids:
-                query = "SELECT line FROM records WHERE id = ?"
-                if row := index.execute(query, (_blob(id),)).fetchone():
-                    found[id] = _to_record(zlib.decompress(row[0]), str(self.folder))
+            try:
+                index = self._indexes.get(_key(kept.collection))
+                if index is None:
+                    index = self._indexes[_key(kept.collection)] = self._index(kept)
+                found = {}
+                for id in ids:
+                    query = "SELECT line FROM records WHERE id = ?"
+                    if row := index.execute(query, (_blob(id),)).fetchone():
+                        found[id] = _to_record(zlib.decompress(row[0]), str(self.folder))
+            except sqlite3.Error as error:
+                raise CopyError(
+                    f"The temporary file for the index of {kept.collection.path} cannot be used: "
+                    f"{error}. Name a folder with as much room as its files by SQLITE_TMPDIR."
+                ) from None
             return found
 
     def _index(self, kept: _Kept) -> sqlite3.Connection:
-        # Without a name SQLite makes a file that is gone when it is closed.
+        # Without a name SQLite makes a file that is gone when it is closed, in the folder of
+        # SQLITE_TMPDIR, of TMPDIR, or /var/tmp: https://www.sqlite.org/tempfiles.html.
         index = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         index.execute("PRAGMA journal_mode = OFF")
         index.execute("CREATE TABLE records (id BLOB PRIMARY KEY, line BLOB) WITHOUT ROWID")
@@ -281,15 +333,15 @@ class FolderSource:
 
     def __init__(self, folder: Path, names: Names | None = None) -> None:
         self._names = names or Names()
-        if not (folder / MANIFEST).exists():
-            unfinished = (folder / UNFINISHED).exists()
+        if (folder / UNFINISHED).exists():
             raise CopyError(
-                f"{folder} holds {'an unfinished' if unfinished else 'no'} copy: "
-                f"there is no {MANIFEST}"
-                + (". Run the copy to it again with --resume." if unfinished else ".")
+                f"{folder} holds an unfinished copy: there is a {UNFINISHED}. Run the copy to it "
+                "again with --resume."
             )
+        if not (folder / MANIFEST).exists():
+            raise CopyError(f"{folder} holds no copy: there is no {MANIFEST}.")
         head, kept = _read_manifest(folder / MANIFEST)
-        self.release = str((head.get("releases") or {}).get("source", ""))
+        self.release = _source_release(head)
         self._kept = {_key(it.collection): it for it in kept}
         self._parts = _Parts(folder)
         self._checked = set[tuple[str, str, str]]()
@@ -379,7 +431,9 @@ class FolderTarget:
         except OSError as error:
             raise CopyError(f"file:{folder} cannot be used: {error.strerror}.") from None
         found = [it for it in (UNFINISHED, MANIFEST) if it in content]
-        if content and not (found and resume):
+        # What was being written when an earlier copy was killed.
+        leftovers = [it for it in content if _OWN_NEW.fullmatch(it)]
+        if content != leftovers and not (found and resume):
             kind = {UNFINISHED: "an unfinished copy", MANIFEST: "a copy"}
             holds = kind[found[0]] if found else "other files"
             raise CopyError(
@@ -395,10 +449,10 @@ class FolderTarget:
             for it in kept:
                 self._parts.check(it)
             listed = {part["name"] for it in kept for part in it.files}
-            for name in content:
-                if _PART_NAME.fullmatch(name.removesuffix(".new")) and name not in listed:
-                    (folder / name).unlink()
-        else:
+            leftovers += [it for it in content if _PART_NAME.fullmatch(it) and it not in listed]
+        for name in leftovers:
+            (folder / name).unlink()
+        if not found:
             self._write_manifest(UNFINISHED)
 
     def check(self, collection: Collection) -> None:
@@ -435,7 +489,7 @@ class FolderTarget:
             kept = self._kept[_key(collection)]
             if self._part is None:
                 number = list(self._kept).index(_key(collection)) + 1
-                name = f"{number:06}-{len(kept.files) + 1:06}.jsonl.gz"
+                name = _part_name(number, len(kept.files) + 1)
                 self._part = _PartWriter(self.folder / name, kept)
             self._part.write(lines)
             if self._part.is_full:
@@ -607,11 +661,12 @@ class StreamSource:
         first = next(self._source, b"")
         self._digest.update(first)
         head = _checked_head(first, self.where)
-        self.release = str((head.get("releases") or {}).get("source", ""))
+        self.release = _source_release(head)
         try:
-            self._collections = [to_collection(it) for it in head["collections"]]
+            self._collections = [to_collection(it) for it in _listed(head)]
+            _refuse_twice(self._collections)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise CopyError(f"{self.where} is damaged: {error}.") from None
+            raise CopyError(f"{self.where} is damaged: {_what(error)}.") from None
         self._counts: list[int] = []
         self._entries = self._read()
 
@@ -634,7 +689,7 @@ class StreamSource:
                 continue
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
             if entry == {"collection": len(self._counts)}:
                 self._digest.update(line)
@@ -642,7 +697,8 @@ class StreamSource:
                 yield None
                 continue
             end = {"records": self._counts, "sha256": self._digest.hexdigest()}
-            if entry == {"end": end} and next(self._source, None) is None:
+            all_began = len(self._counts) == len(self._collections)
+            if all_began and entry == {"end": end} and next(self._source, None) is None:
                 return
             break
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from tests.host.copied import contents, differences, fill
 from tests.host.programs import program
 
 TENANT = ("default_tenant",)
-KEY = "s3://backups/chroma.jsonl.gz"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def target(tmp_path: Path) -> Iterator[ChromaServer]:
 
 def shell(line: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", "-o", "pipefail", "-c", line],
+        ["bash", "-c", line],
         env=variables,
         capture_output=True,
         text=True,
@@ -54,14 +55,27 @@ def shell(line: str, variables: dict[str, str]) -> subprocess.CompletedProcess[s
     )
 
 
+def documented() -> tuple[str, str]:
+    """What the page tells to run for a backup, and to restore it."""
+    page = (ROOT / "docs" / "moving.md").read_text()
+    section = page.partition("## How do I keep backups in S3?")[2].partition("\n## ")[0]
+    out, back = re.findall(r"(?s)```\n(.*?)```", section)
+    return out, back
+
+
+def with_names(lines: str, server: ChromaServer) -> str:
+    """The lines of the page, for this server and bucket."""
+    lines, count = re.subn(r"http://192\.0\.2\.[12]:8000", f"http://{server.address}", lines)
+    assert count
+    return lines.replace("BUCKET", "backups").replace("python -m", '"$PYTHON" -m')
+
+
 def backup(server: ChromaServer, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    line = f'"$PYTHON" -m chroma_stack.copy http://{server.address} file:- | aws s3 cp - {KEY}'
-    return shell(line, variables)
+    return shell(with_names(documented()[0], server), variables)
 
 
 def restore(server: ChromaServer, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    line = f'aws s3 cp {KEY} - | "$PYTHON" -m chroma_stack.copy file:- http://{server.address}'
-    return shell(line, variables)
+    return shell(with_names(documented()[1], server), variables)
 
 
 def test_a_backup_in_s3_is_restored(
@@ -69,6 +83,7 @@ def test_a_backup_in_s3_is_restored(
 ) -> None:
     for done in (backup(source, variables), restore(target, variables)):
         assert done.returncode == 0, done.stderr
+    assert " 0 differences, in " in done.stderr
     before, after = (contents(CURRENT, it.address, TENANT) for it in (source, target))
     assert len(before["default_tenant"]["default_database"]["articles"]["records"]) == 300
     assert not differences(before, after)
@@ -78,7 +93,9 @@ def test_a_backup_without_its_end_is_refused(
     source: ChromaServer, target: ChromaServer, variables: dict[str, str]
 ) -> None:
     assert backup(source, variables).returncode == 0
-    cut = f"aws s3 cp {KEY} - | head --bytes=-20 | aws s3 cp - {KEY}"
+    [key] = set(re.findall(r"s3://BUCKET/\S+", "".join(documented())))
+    key = key.replace("BUCKET", "backups")
+    cut = f"set -o pipefail; aws s3 cp {key} - | head --bytes=-20 | aws s3 cp - {key}"
     assert shell(cut, variables).returncode == 0
     refused = restore(target, variables)
     assert refused.returncode == 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import math
 import socket
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -124,6 +126,22 @@ def test_a_folder_finds_records_by_their_ids(tmp_path: Path) -> None:
     assert source.present(DOCUMENTS, ["id 3", "nowhere"]) == {"id 3"}
 
 
+def test_a_full_disk_under_the_index_of_a_folder_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+
+    def small(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.execute("PRAGMA max_page_count = 3")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    source = FolderSource(folder_with(tmp_path / "copy", 1_000))
+    with pytest.raises(CopyError, match=r"disk is full. Name a folder .* by SQLITE_TMPDIR"):
+        source.records(DOCUMENTS, ["id 3"])
+
+
 def test_a_stream_gives_what_was_written_to_it() -> None:
     source = StreamSource(io.BytesIO(stream_with()))
     assert source.collections() == [DOCUMENTS, EMPTY]
@@ -201,6 +219,30 @@ def test_an_unfinished_folder_goes_on_with_what_it_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_whose_copy_was_killed_at_its_first_write_is_as_an_empty_one(
+    tmp_path: Path, resume: bool
+) -> None:
+    (tmp_path / "manifest.unfinished.json.new").write_text('{"form')
+    target = FolderTarget(tmp_path, "1.0.0", resume)
+    fill(target)
+    target.complete()
+    assert all_records(FolderSource(tmp_path), DOCUMENTS) == some(5)
+    names = sorted(it.name for it in tmp_path.iterdir())
+    assert names == ["000001-000001.jsonl.gz", "manifest.json"]
+
+
+def test_a_folder_in_which_a_copy_goes_on_is_no_source(tmp_path: Path) -> None:
+    target = FolderTarget(folder_with(tmp_path / "copy"), "1.0.0", resume=True)
+    target.prepare(DOCUMENTS)
+    target.write(DOCUMENTS, some(7)[5:])
+    target.close()
+    with pytest.raises(CopyError, match=r"holds an unfinished copy.*--resume"):
+        FolderSource(tmp_path / "copy")
+    FolderTarget(tmp_path / "copy", "1.0.0", resume=True).complete()
+    assert all_records(FolderSource(tmp_path / "copy"), DOCUMENTS) == some(7)
+
+
+@pytest.mark.parametrize("resume", [False, True])
 def test_a_folder_with_other_files_is_no_target(tmp_path: Path, resume: bool) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(CopyError, match=r"holds other files already. Choose an empty folder"):
@@ -251,8 +293,83 @@ def test_a_file_that_is_none_of_a_copy_is_not_opened(tmp_path: Path, name: objec
         FolderSource(folder)
 
 
+def without_files(manifest: dict[str, Any]) -> None:
+    manifest["collections"][0]["files"] = []
+
+
+def with_more_records(manifest: dict[str, Any]) -> None:
+    manifest["collections"][0]["records"] = 3_000
+
+
+def with_records_that_are_no_number(manifest: dict[str, Any]) -> None:
+    manifest["collections"][1]["records"] = False
+
+
+def without_a_number_of_records(manifest: dict[str, Any]) -> None:
+    del manifest["collections"][1]["records"]
+
+
+def with_fewer_than_no_records(manifest: dict[str, Any]) -> None:
+    [part] = manifest["collections"][0]["files"]
+    manifest["collections"][0]["records"] = part["records"] = -5
+
+
+def with_a_collection_twice(manifest: dict[str, Any]) -> None:
+    manifest["collections"].append(manifest["collections"][1])
+
+
+def with_a_file_twice(manifest: dict[str, Any]) -> None:
+    manifest["collections"][0]["files"] *= 2
+    manifest["collections"][0]["records"] *= 2
+
+
+def with_the_file_of_another_collection(manifest: dict[str, Any]) -> None:
+    manifest["collections"].reverse()
+
+
+def with_a_gap_between_files(manifest: dict[str, Any]) -> None:
+    manifest["collections"][0]["files"][0]["name"] = "000001-000002.jsonl.gz"
+
+
+def with_a_name_that_cannot_be_sent(manifest: dict[str, Any]) -> None:
+    manifest["collections"][1]["tenant"] = "\udcff"
+
+
 @pytest.mark.parametrize(
-    "change", [{"collections": 1}, {"collections": [{}]}, {"collections": [{"files": 1}]}]
+    "change",
+    [
+        without_files,
+        with_more_records,
+        with_records_that_are_no_number,
+        without_a_number_of_records,
+        with_fewer_than_no_records,
+        with_a_collection_twice,
+        with_a_file_twice,
+        with_the_file_of_another_collection,
+        with_a_gap_between_files,
+        with_a_name_that_cannot_be_sent,
+    ],
+)
+def test_a_manifest_that_does_not_agree_with_itself_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    folder = folder_with(tmp_path / "copy")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CopyError, match=r"is damaged: .|names .* not in its place"):
+        FolderSource(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"collections": 1},
+        {"collections": {}},
+        {"collections": [{}]},
+        {"collections": [[]]},
+        {"collections": [{"files": 1}]},
+    ],
 )
 def test_a_damaged_manifest_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     folder = folder_with(tmp_path / "copy")
@@ -270,7 +387,20 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         FolderSource(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"format": "other"}'])
+NO_HEADS = [
+    b"",
+    b"{}",
+    b"[]",
+    b"\xff",
+    b"[" * 100_000,
+    b'{"format": "other"}',
+    b'{"format": "chroma-stack copy", "version": 1e400}',
+    b'{"format": "chroma-stack copy", "version": "1"}',
+    b'{"format": "chroma-stack copy", "version": 1, "releases": "x"}',
+]
+
+
+@pytest.mark.parametrize("content", NO_HEADS)
 def test_another_file_is_no_manifest(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(CopyError, match="is no copy that this program made"):
@@ -306,7 +436,56 @@ def test_a_stream_with_a_changed_record_is_refused() -> None:
         read_stream(gzip.compress(changed))
 
 
-@pytest.mark.parametrize("content", [b"", b"text", gzip.compress(b"text\n"), gzip.compress(b"")])
+def without_the_last_collection(lines: list[bytes]) -> list[bytes]:
+    return [it for it in lines if it != b'{"collection":1}\n']
+
+
+def with_another_collection(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:-1], b'{"collection":2}\n', lines[-1]]
+
+
+def with_a_collection_named_twice(lines: list[bytes]) -> list[bytes]:
+    head = json.loads(lines[0])
+    head["collections"][1] = head["collections"][0]
+    return [json.dumps(head).encode() + b"\n", *lines[1:]]
+
+
+def with_a_deep_line(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:2], b"[" * 100_000 + b"\n", *lines[2:]]
+
+
+def with_a_deep_record(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:2], b'{"id":' + b"[" * 100_000 + b"\n", *lines[2:]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without_the_last_collection,
+        with_another_collection,
+        with_a_collection_named_twice,
+        with_a_deep_line,
+        with_a_deep_record,
+    ],
+)
+def test_a_stream_that_does_not_agree_with_itself_is_refused(
+    change: Callable[[list[bytes]], list[bytes]],
+) -> None:
+    *lines, _ = change(lines_of(stream_with()))
+    begun, read = (sum(it.startswith(start) for it in lines) for start in (b'{"coll', b'{"id"'))
+    last = {
+        "records": [read] + [0] * (begun - 1),
+        "sha256": hashlib.sha256(b"".join(lines)).hexdigest(),
+    }
+    lines.append(json.dumps({"end": last}).encode() + b"\n")
+    with pytest.raises(CopyError, match=r"file:- (is damaged|has a line that cannot be used)"):
+        read_stream(gzip.compress(b"".join(lines)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text", gzip.compress(b""), *(gzip.compress(it + b"\n") for it in NO_HEADS)],
+)
 def test_another_stream_is_refused(content: bytes) -> None:
     with pytest.raises(CopyError, match=r"file:- is"):
         read_stream(content)
