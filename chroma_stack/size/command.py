@@ -16,13 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from chroma_stack import credential
+from chroma_stack.credential import AUTH, WrongUse
 from chroma_stack.size import answer, costs, live, model
 from chroma_stack.size.answer import Growth, Offer, Question, offers, volume
 from chroma_stack.size.costs import DEFAULT_THROUGHPUT
-from chroma_stack.size.errors import Refused, WrongUse
+from chroma_stack.size.errors import Refused
 from chroma_stack.size.instances import BASELINES, TYPES, InstanceType, at_prices
 from chroma_stack.size.model import GIB, MIB
-from chroma_stack.size.server import AUTH, Server
+from chroma_stack.size.server import Server
 
 CREDENTIAL = "CHROMA_CREDENTIAL"
 """The environment variable of the credential."""
@@ -203,9 +205,10 @@ def _question(options: argparse.Namespace) -> Question:
         for name in ("vectors", "dimensions", "collections"):
             if (given := getattr(options, name)) is not None:
                 raise WrongUse(f"--{name} {given} is refused beside --server, which says it")
-        server = Server(
-            options.server, credential=_credential(options), auth=options.auth, ca=options.ca
+        sent = credential.headers(
+            "--", options.auth, credential.read("--", options.credential_file, CREDENTIAL)
         )
+        server = Server(options.server, headers=sent, ca=options.ca)
         found = server.holding(options.tenant or ["default_tenant"], options.database or [])
         if not found.collections:
             raise Refused(f"{options.server} holds no vectors yet: give --vectors and --dimensions")
@@ -243,24 +246,6 @@ def _growth(text: str) -> Growth:
             "year, such as 10%/month"
         )
     return Growth(rate=float(match[1]) / 100, period=match[2])
-
-
-def _credential(options: argparse.Namespace) -> str:
-    if options.credential_file is None:
-        return os.environ.get(CREDENTIAL, "")
-    try:
-        if options.credential_file == "-":
-            text = sys.stdin.read()
-        else:
-            text = Path(options.credential_file).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise WrongUse(
-            f"--credential-file {options.credential_file} is refused: {reason}"
-        ) from None
-    if not text.strip():
-        raise WrongUse(f"--credential-file {options.credential_file} is refused: it is empty")
-    return text.strip()
 
 
 def _live(region: str) -> tuple[Sequence[InstanceType], float]:

@@ -5,24 +5,20 @@ Nothing but reads, which a user with ``read`` may do.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 
-from chroma_stack.size.errors import Refused, WrongUse
+from chroma_stack.credential import WrongUse
+from chroma_stack.size.errors import Refused
 from chroma_stack.size.model import NEIGHBOURS, SYNC_THRESHOLD, Collection
-
-AUTH = ("token", "x-chroma-token", "basic")
-"""How a credential is sent: as ``Authorization: Bearer``, as ``X-Chroma-Token``, or as
-``Authorization: Basic``."""
 
 PAGE = 100
 """Collections in a request; and records that are looked at to learn how long documents are."""
@@ -54,23 +50,18 @@ class Server:
     """A Chroma server by its URL."""
 
     def __init__(
-        self, url: str, *, credential: str = "", auth: str = "token", ca: str | None = None
+        self, url: str, *, headers: Mapping[str, str] | None = None, ca: str | None = None
     ) -> None:
         """
         :param url: such as ``https://HOST:8000``.
-        :param credential: a token, or ``USER:PASSWORD``; empty for none.
-        :param auth: one of :data:`AUTH`.
+        :param headers: those of a credential, sent with each request; none by default.
         :param ca: a file with the certificates to trust (PEM); by default those of the system.
         :raises WrongUse: when the URL or the file is of no use.
         """
         if not _URL.fullmatch(url):
             raise WrongUse(f"--server {url} is refused: it is http[s]://HOST[:PORT]")
-        if auth == "basic" and credential and ":" not in credential:
-            raise WrongUse("--auth basic is refused: the credential is not USER:PASSWORD")
-        if auth != "basic" and not (credential.isascii() and credential.isprintable()):
-            raise WrongUse("the credential is refused: it is one line of ASCII")
         self._url = url.rstrip("/")
-        self._headers = {"Accept": "application/json", **_header(auth, credential)}
+        self._headers = {"Accept": "application/json", **(headers or {})}
         handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
         if ca is not None:
             try:
@@ -185,16 +176,6 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _DATABASE = "default_database"
 _ONE_VECTOR = {"limit": 1, "include": ["embeddings"]}
 _SAMPLE = {"limit": PAGE, "include": ["documents", "metadatas"]}
-
-
-def _header(auth: str, credential: str) -> dict[str, str]:
-    if not credential:
-        return {}
-    if auth == "basic":
-        return {"Authorization": "Basic " + base64.b64encode(credential.encode()).decode()}
-    if auth == "x-chroma-token":
-        return {"X-Chroma-Token": credential}
-    return {"Authorization": f"Bearer {credential}"}
 
 
 def _of_index(collection: dict[str, Any], setting: str, key: str, default: int) -> int:

@@ -347,7 +347,7 @@ REFUSED = [
     (["--server", "http://127.0.0.1:1", "--growth", "5%"], "--growth 5% is refused"),
     (
         ["--server", "http://127.0.0.1:1", "--credential-file", "/nowhere"],
-        "--credential-file /nowhere is refused: No such file",
+        "--credential-file /nowhere cannot be read: No such file",
     ),
     (["--server", "https://127.0.0.1:1", "--ca", "/nowhere"], "--ca /nowhere is refused"),
 ]
@@ -368,10 +368,10 @@ def test_a_mistake_is_refused_with_a_sentence(
 @pytest.mark.parametrize(
     ("auth", "credential", "sentence"),
     [
-        ("token", "two\nlines", "the credential is refused: it is one line of ASCII"),
-        ("x-chroma-token", "schlüssel", "the credential is refused: it is one line of ASCII"),
-        ("basic", "password", "--auth basic is refused: the credential is not USER:PASSWORD"),
-        ("token", " \n", "is refused: it is empty"),
+        ("token", "two\nlines", "--auth token needs a credential of one line of ASCII"),
+        ("x-chroma-token", "schlüssel", "--auth x-chroma-token needs a credential of one line"),
+        ("basic", "password", "--auth basic needs a credential like USER:PASSWORD"),
+        ("token", " \n", "is refused: the credential is empty"),
     ],
 )
 def test_a_credential_that_cannot_be_one_is_refused_and_not_printed(
@@ -389,9 +389,18 @@ def test_a_credential_that_cannot_be_one_is_refused_and_not_printed(
 def test_a_credential_may_come_from_standard_input(
     size: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("two\nlines"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("schlüssel\n"))
     _, _, err = size("--server", "http://127.0.0.1:1", "--credential-file", "-")
-    assert "the credential is refused: it is one line of ASCII" in err
+    assert "--auth token needs a credential of one line of ASCII" in err
+
+
+def test_a_line_end_in_the_environment_is_no_part_of_the_credential(
+    size: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(command.CREDENTIAL, "sEcReT\n")
+    code, _, err = size("--server", "http://127.0.0.1:1")
+    assert code == 1
+    assert err.startswith("Error: http://127.0.0.1:1 does not answer: ")
 
 
 def test_a_server_that_does_not_answer_is_named(size: Any) -> None:
