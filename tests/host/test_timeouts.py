@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import resource
 import socket
@@ -114,6 +115,23 @@ def test_many_slow_bodies_hold_nobody_up(proxy: Proxy) -> None:
         for connection in slow:
             connection.sendall(head.encode() + b"x")
         assert serves_quickly(proxy)
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
+def test_a_body_that_does_not_arrive_is_answered_with_a_sentence(
+    recorder: Recorder, make_proxy: Callable[..., Proxy], length: str
+) -> None:
+    proxy = make_proxy(recorder.address)
+    proxy.environment["PROXY_CLIENT_TIMEOUT"] = "1s"
+    proxy.start()
+    recorder.forget()
+    [(name, value)] = proxy.right.items()
+    head = f"POST {GUARDED} HTTP/1.1\r\nHost: x\r\n{length}\r\n{name}: {value}\r\n\r\n"
+    answer = exchange(proxy, head.encode(), half_close=False)
+    assert statuses(answer) == [408]
+    assert b"content-type: application/json" in answer.lower()
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["message"].endswith("in time.")
+    assert recorder.raw == b""
 
 
 def is_open(connection: socket.socket) -> bool:
