@@ -139,10 +139,8 @@ def _start(options: argparse.Namespace) -> int:
     except EmulatorError as error:
         return _refused(str(error), error.code)
     except CdkError as error:
-        said = re.findall(r"(?m)^Error: (.*)$", str(error))
-        refused = [line for line in said if " is refused: " in line]
-        sentence = (refused or said or [str(error)])[0]
-        return _refused(sentence, 2 if refused else 1)
+        sentence = _sentence(str(error))
+        return _refused(sentence, 2 if " is refused: " in sentence else 1)
     except subprocess.SubprocessError as error:
         return _refused(_failed(error), 1)
     return 0
@@ -184,6 +182,16 @@ class _Stages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._events.stage("build", record.getMessage())
+
+
+def _sentence(said: str) -> str:
+    """Why a command of the CDK failed, of all it said: its error, or its last line."""
+    first, *more = [line.strip() for line in said.splitlines() if line.strip()]
+    errors: list[str] = re.findall(r"(?m)^Error: (.*)$", said)
+    refused = [line for line in errors if " is refused: " in line]
+    if found := refused or errors:
+        return found[0]
+    return f"{first.removesuffix(':')}: {more[-1]}" if more else first
 
 
 def _failed(error: subprocess.SubprocessError) -> str:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import processes
+
 STACK = "ChromaStack"
 """The name of the stack, unless the context says otherwise."""
 
@@ -31,7 +33,7 @@ Context = Mapping[str, str | int]
 
 
 class CdkError(Exception):
-    """A command ended with an error; the message holds all it said."""
+    """A command ended with an error, or not at all; the message holds all it said."""
 
 
 def find_program() -> str | None:
@@ -138,20 +140,22 @@ class Cdk:
         ]
         if app is not None:
             arguments += ["--app", app]
-        done = subprocess.run(
-            arguments,
-            cwd=self.directory,
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
+        try:
+            done = processes.run(
+                arguments,
+                cwd=self.directory,
+                env=self._environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise CdkError(f"cdk {command} has not ended in {TIMEOUT:.0f} seconds") from None
         if done.returncode != 0:
             raise CdkError(f"cdk {command} ended with {done.returncode}:\n{done.stdout}")
-        return done.stdout
+        return str(done.stdout)
 
     def _environment(self) -> dict[str, str]:
         # Nothing of the caller's own account may reach the command, so that it cannot reach the account.
@@ -160,10 +164,14 @@ class Cdk:
             for name, value in os.environ.items()
             if not name.startswith(("AWS_", "CDK_"))
         }
+        # The app is this package's, which need not be installed: a checkout is enough.
+        package = Path(__file__).resolve().parents[2]
+        places = [str(package), *filter(None, [kept.get("PYTHONPATH")])]
         # By address: a bucket's name would be put before a host name, and not be resolved.
         endpoint = self.environment.get("AWS_ENDPOINT_URL", "").replace("localhost", "127.0.0.1")
         return kept | {
             **({"AWS_ENDPOINT_URL_S3": endpoint} if endpoint else {}),
+            "PYTHONPATH": os.pathsep.join(places),
             "CDK_HOME": str(self.directory / "home"),
             "CDK_DISABLE_CLI_TELEMETRY": "true",
             # aws-cdk-lib's own check of the template takes a third of each command; test_template.py turns it on.

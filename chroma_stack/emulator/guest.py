@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import processes
 from .archive import packed
 from .cache import cached
 from .namespace import as_root
@@ -40,7 +41,7 @@ def guest(authority: Authority) -> Guest:
     def build(folder: Path) -> None:
         root, files = folder / "root", folder / "files.tar"
         files.write_bytes(packed(FILES))
-        subprocess.run(
+        processes.run(
             as_root(
                 *("mmdebstrap", "--quiet", "--mode=root", "--format=directory"),
                 # An ordinary user may not mount it, and no package asks for it.
@@ -58,8 +59,7 @@ def guest(authority: Authority) -> Guest:
                 # By bash: an installed package may have lost that the file is executable.
                 f'--customize-hook=bash {shlex.quote(str(SETUP))} "$1"',
                 *("trixie", root),
-            ),
-            check=True,
+            )
         )
         (kernel,) = root.glob("boot/vmlinuz-*")
         (folder / "vmlinux").write_bytes(_uncompressed(kernel.read_bytes()))
@@ -80,12 +80,11 @@ def _make_disk(disk: Path, root: Path) -> None:
         file.truncate(DISK_MIB << 20)
         file.seek(440)
         file.write(struct.pack("<I2x64sH", DISK_LABEL, partition, 0xAA55))
-    subprocess.run(
+    processes.run(
         as_root(
             *("mke2fs", "-q", "-F", "-t", "ext4", "-E", "offset=1048576", "-d", root),
             *(disk, f"{DISK_MIB - 1}M"),
-        ),
-        check=True,
+        )
     )
 
 

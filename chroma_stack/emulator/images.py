@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from . import processes
 from .cache import cached
 from .namespace import as_root
 
@@ -63,13 +64,12 @@ def _build(version: str, folder: Path) -> None:
 
 def _install(target: Path, requirement: str) -> None:
     """Put a package for the image's Python into a folder, without what it depends on."""
-    subprocess.run(
+    processes.run(
         [
             *(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--only-binary=:all:"),
             *("--compile-bytecode", "--python-version=3.11", f"--target={target}"),
             *("--no-deps", requirement),
-        ],
-        check=True,
+        ]
     )
 
 
@@ -78,7 +78,7 @@ def _base() -> bytes:
 
     Python is compiled here: a container that may not write would do it at every start.
     """
-    return subprocess.run(
+    archive: bytes = processes.run(
         as_root(
             *("mmdebstrap", "--quiet", "--mode=root", "--variant=extract", "--format=tar"),
             "--skip=chroot/mount/sys",
@@ -89,8 +89,8 @@ def _base() -> bytes:
             *("bookworm", "-"),
         ),
         stdout=subprocess.PIPE,
-        check=True,
     ).stdout
+    return archive
 
 
 def _rust_server(packages: Path) -> bytes:

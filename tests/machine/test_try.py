@@ -26,6 +26,10 @@ from tests.host.programs import wait_until
 from .server import PATIENCE
 
 COMMAND = [sys.executable, "-m", "chroma_stack.emulator"]
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+"""The command runs in other folders than that of the package."""
+
 SETTINGS = ["-c", "auth=basic", "-c", "volumeSize=2", "-c", "monitoring=false"]
 
 
@@ -40,7 +44,11 @@ class Try:
     def start(self) -> None:
         """Start it, and wait for its outputs."""
         self._process = subprocess.Popen(
-            [*COMMAND, *SETTINGS, "--json"], cwd=self.folder, stdout=subprocess.PIPE, text=True
+            [*COMMAND, *SETTINGS, "--json"],
+            cwd=self.folder,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=self._read, args=[events], daemon=True).start()
@@ -74,6 +82,7 @@ class Try:
         return subprocess.run(
             [*COMMAND, *options],
             cwd=self.folder,
+            env=ENVIRONMENT,
             input=script,
             capture_output=True,
             text=True,
@@ -146,11 +155,13 @@ def test_ctrl_c_before_it_is_ready_ends_with_130_and_leaves_nothing(
     programs: None, tmp_path: Path
 ) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "--json"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        [*COMMAND, "--json"], cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout
     while json.loads(process.stdout.readline())["stage"] != "deploy":
         pass
+    app = "chroma_stack.emulator.app"
+    wait_until(lambda: any(app in it for it in processes(tmp_path)), "the app runs", PATIENCE)
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 130
     assert [it.name for it in (tmp_path / ".chroma-emulator").iterdir()] == ["lock"]

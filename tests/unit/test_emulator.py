@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from chroma_stack.context import SETTINGS
-from chroma_stack.emulator import limits, namespace
+from chroma_stack.emulator import limits, namespace, processes
+from chroma_stack.emulator.__main__ import _sentence
 from chroma_stack.emulator.control import Connection, Listener, Request
 from chroma_stack.emulator.errors import EmulatorError
 from chroma_stack.emulator.events import Events
@@ -268,6 +270,38 @@ def test_the_lines_of_a_client_are_for_the_way_of_authentication(
     parts = ["TokenAuth", "BasicAuth", "TOKEN", "chroma-ca.pem", "ssl=True", "transport_header"]
     assert all(it in lines for it in expected)
     assert not [it for it in parts if it in lines and not any(it in that for that in expected)]
+
+
+def test_a_command_that_takes_too_long_ends_with_all_that_it_started(tmp_path: Path) -> None:
+    file = tmp_path / "written"
+    started = tmp_path / "started"
+    script = f"(touch {started}; while :; do echo >>{file}; sleep 0.01; done) & wait"
+    with pytest.raises(subprocess.TimeoutExpired):
+        processes.run(["bash", "-c", f"trap '' TERM; {script}"], timeout=2)
+    assert started.exists()
+    written = file.stat().st_size
+    time.sleep(0.5)
+    assert file.stat().st_size == written
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("cdk deploy has not ended in 120 seconds", "cdk deploy has not ended in 120 seconds"),
+        (
+            "cdk synth ended with 1:\nTraceback:\n  File a\nModuleNotFoundError: No module\n\n",
+            "cdk synth ended with 1: ModuleNotFoundError: No module",
+        ),
+        (
+            "cdk synth ended with 1:\nError: auth='x' is refused: no\nleft",
+            "auth='x' is refused: no",
+        ),
+    ],
+)
+def test_of_a_command_that_failed_its_error_or_its_last_line_is_shown(
+    said: str, sentence: str
+) -> None:
+    assert _sentence(said) == sentence
 
 
 def test_an_ordinary_user_without_a_user_namespace_is_told_what_to_do(
