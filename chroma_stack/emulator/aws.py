@@ -17,8 +17,7 @@ from email.message import Message
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
-import boto3
-
+from .moto_server import MotoServer
 from .web import Handler, Server
 
 REGION = "us-east-1"
@@ -63,13 +62,13 @@ class Pluggable(Protocol):
 
 
 class Aws:
-    """The front; ``moto`` is the URL of the server behind it."""
+    """The front of an account."""
 
-    def __init__(self, moto: str) -> None:
+    def __init__(self, account: MotoServer) -> None:
         self.calls: list[Call] = []
         self.signals: list[Signal] = []
         self.machines: dict[str, Pluggable] = {}
-        self._moto = moto
+        self._account = account
         self._holders: dict[str, str] = {}  # id of a volume or interface -> instance id
         self._refusals: dict[str, tuple[str, str]] = {}  # action -> code, message
         self._changed = threading.Condition()
@@ -77,14 +76,12 @@ class Aws:
         self.port = self._server.port
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client of the moto server: for tests to prepare and to look."""
-        return boto3.client(
-            service,  # type: ignore[call-overload]
-            endpoint_url=self._moto,
-            region_name=REGION,
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-        )
+        """Return a boto3 client of the account: for tests to prepare and to look."""
+        return self._account.client(service)
+
+    def new_access_key(self) -> str:
+        """Return a key for a machine's role."""
+        return self._account.new_access_key()
 
     def calls_of(self, action: str, access_key: str | None = None) -> list[Call]:
         """Return the calls of an action so far, accepted or not; of one machine by its key."""
@@ -96,7 +93,7 @@ class Aws:
 
     @contextmanager
     def refusing(
-        self, action: str, code: str, message: str = "refused by the rig"
+        self, action: str, code: str, message: str = "refused by the emulator"
     ) -> Iterator[None]:
         """Answer an action with an error for the length of a `with` block."""
         self._refusals[action] = (code, message)
@@ -162,7 +159,7 @@ class Aws:
             self._changed.notify_all()
 
     def _error_for(self, call: Call) -> tuple[str, str] | None:
-        """Return code and message if the rig itself refuses a call."""
+        """Return code and message if the emulator itself refuses a call."""
         if call.action in self._refusals:
             return self._refusals[call.action]
         held = call.parameters.get(ATTACHED.get(call.action, ""))
@@ -177,7 +174,11 @@ class Aws:
         class FrontHandler(Handler):
             def do_POST(self) -> None:
                 body = self.body()
-                call = _call(self.headers.get("Authorization", ""), self.headers, body)
+                authorization = self.headers.get("Authorization", "")
+                if not aws._account.lets_in(authorization, self.headers.get("Origin", "")):
+                    self.answer(403)
+                    return
+                call = _call(authorization, self.headers, body)
                 aws._record(call)
                 error = aws._error_for(call)
                 if error:
@@ -196,7 +197,7 @@ class Aws:
         return FrontHandler
 
     def _pass_on(self, path: str, headers: Message, body: bytes) -> tuple[int, str, bytes]:
-        connection = http.client.HTTPConnection(urlsplit(self._moto).netloc)
+        connection = http.client.HTTPConnection(urlsplit(self._account.endpoint).netloc)
         kept = {name: value for name, value in headers.items() if name.lower() != "host"}
         connection.request("POST", path, body, kept)
         response = connection.getresponse()

@@ -19,12 +19,14 @@ class InstanceMetadata:
     ``values`` maps paths below ``meta-data/`` to texts and may be changed at any time.
     """
 
-    def __init__(self, instance_id: str, region: str, user_data: str) -> None:
+    def __init__(
+        self, instance_id: str, region: str, user_data: str, access_key: str = "ASIATESTING"
+    ) -> None:
         zone = f"{region}a"
         self.user_data = user_data
         self.user_data_read_at: float | None = None
         self.repository_reachable = True
-        self.access_key = f"ASIA{secrets.token_hex(8).upper()}"
+        self.access_key = access_key
         self.values = {
             "ami-id": "ami-12c6146b",
             "instance-id": instance_id,

@@ -73,7 +73,7 @@ class Machine:
         port: int | None = None,
     ) -> None:
         self.instance_id = instance_id
-        self.metadata = InstanceMetadata(instance_id, REGION, user_data)
+        self.metadata = InstanceMetadata(instance_id, REGION, user_data, aws.new_access_key())
         self.started_at = 0.0
         self._aws = aws
         self._guest = guest

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
+import secrets
 import urllib.request
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import boto3
 from moto.cloudformation.models import cloudformation_backends
 from moto.server import ThreadedMotoServer
+from moto.sts.models import sts_backends
 
 from chroma_stack.emulator import moto_handlers, moto_monitoring
 
@@ -22,15 +26,25 @@ class MotoServer:
         with MotoServer() as aws:
             subprocess.run(["aws", "ec2", "describe-vpcs"], env=os.environ | aws.environment)
             aws.client("ec2").describe_volumes()
+
+    :param guarded: whether it lets in only who knows an access key id of this account, and no page of a browser. moto
+        itself lets in everyone, and any user and any page of this computer can reach a port of its loopback.
     """
 
     region = "us-east-1"
 
-    def __init__(self) -> None:
+    def __init__(self, guarded: bool = False) -> None:
+        self.access_key = "testing"
+        self._guarded = guarded
+        self._keys: set[str] = set()
+        if guarded:
+            self.access_key = self.new_access_key()
         moto_handlers.install()
         logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for each request
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
+        if self._server._server is not None:
+            self._server._server.app = _Guard(self, self._server._server.app)
         self.port = self._server.get_host_and_port()[1]
         # By name: given an address, moto takes template URLs for those of another service.
         self.endpoint = f"http://localhost:{self.port}"
@@ -48,7 +62,11 @@ class MotoServer:
 
     def reset(self) -> None:
         """Empties the account."""
-        request = urllib.request.Request(f"{self.endpoint}/moto-api/reset", method="POST")
+        request = urllib.request.Request(
+            f"{self.endpoint}/moto-api/reset",
+            method="POST",
+            headers={"Authorization": f"AWS4-HMAC-SHA256 Credential={self.access_key}/"},
+        )
         urllib.request.urlopen(request).close()
 
     @property
@@ -56,7 +74,7 @@ class MotoServer:
         """The variables that lead command lines and SDKs here, and nowhere else."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_SESSION_TOKEN": "testing",
             "AWS_REGION": self.region,
@@ -66,13 +84,38 @@ class MotoServer:
             "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
         }
 
+    def new_access_key(self) -> str:
+        """Another access key id that the account lets in: for a machine, whose calls are told from others' by it."""
+        key = f"ASIA{secrets.token_hex(16).upper()}"
+        self._keys.add(key)
+        return key
+
+    def lets_in(self, authorization: str, origin: str) -> bool:
+        """Whether the account answers a request.
+
+        :param authorization: the header by which it is signed; signatures are not checked.
+        :param origin: the header that browsers send.
+        """
+        if not self._guarded:
+            return True
+        found = re.search(r"Credential=([^/]+)/", authorization)
+        if origin or not found:
+            return False
+        roles = {
+            role.access_key_id
+            for backends in list(sts_backends.values())
+            for backend in list(backends.values())
+            for role in list(backend.assumed_roles)
+        }
+        return found[1] in self._keys | roles
+
     def client(self, service: str) -> Any:
         """A boto3 client of this account."""
         return boto3.Session().client(  # type: ignore[call-overload]
             service,
             endpoint_url=self.endpoint,
             region_name=self.region,
-            aws_access_key_id="testing",
+            aws_access_key_id=self.access_key,
             aws_secret_access_key="testing",
         )
 
@@ -159,3 +202,20 @@ class MotoServer:
             AutoScalingGroupNames=[name]
         )
         return found["AutoScalingGroups"][0]
+
+
+class _Guard:
+    """Stands before moto's app, and refuses whom the account does not let in."""
+
+    def __init__(self, account: MotoServer, app: Any) -> None:
+        self._account, self._app = account, app
+
+    def __call__(
+        self, environ: Mapping[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        signed, origin = environ.get("HTTP_AUTHORIZATION", ""), environ.get("HTTP_ORIGIN", "")
+        if self._account.lets_in(signed, origin):
+            answer: Iterable[bytes] = self._app(environ, start_response)
+            return answer
+        start_response("403 Forbidden", [("Content-Type", "text/plain"), ("Connection", "close")])
+        return [b"This account lets in only who has its access key id, and no browser.\n"]

@@ -3,25 +3,25 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from moto.server import ThreadedMotoServer
-
 from .aws import REGION, Aws
 from .guest import guest
 from .machine import Machine, Volume
+from .moto_server import MotoServer
 from .registry import Registry
 from .tls import Authority
 
 
 class Rig:
-    """Makes machines and volumes; ends all of them when it is closed."""
+    """Makes machines and volumes of an account; ends all of them when it is closed.
 
-    def __init__(self, folder: Path) -> None:
+    :param folder: where their files are.
+    :param account: whose instances and volumes they are.
+    """
+
+    def __init__(self, folder: Path, account: MotoServer) -> None:
         self.authority = Authority()
         self._guest = guest(self.authority)
-        self._moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        self._moto.start()
-        host, port = self._moto.get_host_and_port()
-        self.aws = Aws(f"http://{host}:{port}")
+        self.aws = Aws(account)
         self.registry = Registry(self.authority, folder)
         self._folder = folder
         self._machines: list[Machine] = []
@@ -81,4 +81,3 @@ class Rig:
             machine.close()
         self.registry.close()
         self.aws.close()
-        self._moto.stop()

@@ -69,14 +69,14 @@ class Session:
         scratch.mkdir()
         self._ends.callback(shutil.rmtree, scratch, ignore_errors=True)
         self._events.stage("account", "an empty AWS account, on this computer")
-        account = self._ends.enter_context(MotoServer())
+        account = self._ends.enter_context(MotoServer(guarded=True))
         self._events.stage("deploy", "cdk bootstrap, cdk deploy")
         cdk = Cdk(scratch / "cdk", account.environment, context=self._settings)
         self._outputs = cdk.deploy()
         stack = self._settings.get("stackName", STACK)
         self._account, self._stack = account, stack
         self._restore_secrets()
-        rig = Rig(scratch)
+        rig = Rig(scratch, account)
         self._ends.callback(rig.close)
         self._server = DeployedServer(rig, account, stack, disk=self._folder.disk)
         rig.registry.offer(self._server.settings["VERSION"])
@@ -245,7 +245,8 @@ class Session:
         endpoint = self._account.endpoint.replace("localhost", "127.0.0.1")
         return re.sub(
             r"\baws (?=[a-z0-9]+ [a-z-]+ --)",
-            "AWS_ACCESS_KEY_ID=testing AWS_SECRET_ACCESS_KEY=testing AWS_SESSION_TOKEN= "
+            f"AWS_ACCESS_KEY_ID={self._account.access_key} AWS_SECRET_ACCESS_KEY=testing "
+            "AWS_SESSION_TOKEN= NO_PROXY=127.0.0.1 no_proxy=127.0.0.1 "
             f"{aws} --endpoint-url {endpoint} ",
             command,
         )

@@ -26,7 +26,7 @@ EMPTY = "#!/bin/bash\necho the empty script has ended\n"
 def main() -> None:
     """Measure and print."""
     with MotoServer() as account, tempfile.TemporaryDirectory() as name:
-        rig = Rig(Path(name))
+        rig = Rig(Path(name), account)
         try:
             rig.registry.offer("1.5.9")
             ProjectCdk(Path(name) / "cdk", account.environment).deploy()

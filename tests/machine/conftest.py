@@ -50,7 +50,7 @@ def rig(account: MotoServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """The rig, with the current Chroma ready to be pulled."""
     if missing := requirements.missing():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
-    rig = Rig(tmp_path_factory.mktemp("rig"))
+    rig = Rig(tmp_path_factory.mktemp("rig"), account)
     rig.registry.offer("1.5.9")
     yield rig
     rig.close()

@@ -98,7 +98,7 @@ def test_a_configuration_that_the_agent_refuses_is_refused(
 @pytest.fixture
 def aws() -> Iterator[Aws]:
     with MotoServer() as account:
-        aws = Aws(account.endpoint)
+        aws = Aws(account)
         aws.client("logs").create_log_group(logGroupName=GROUP)
         yield aws
         aws.close()
