@@ -84,24 +84,29 @@ def _ask(options: argparse.Namespace) -> int:
     from .control import ask, shell_request
     from .errors import EmulatorError
 
-    if options.machine_shell:
-        request = shell_request()
-    else:
-        request = {"do": "replace" if options.replace else "power-cut"}
     try:
+        if options.machine_shell:
+            request = shell_request()
+        else:
+            request = {"do": "replace" if options.replace else "power-cut"}
         return ask(options.data, request, options.json)
     except EmulatorError as error:
         return _refused(str(error), error.code)
+    except OSError as error:
+        return _refused(_of_system(error), 1)
 
 
 def _start(options: argparse.Namespace) -> int:
     try:
+        from botocore.exceptions import BotoCoreError, ClientError
+
         from chroma_stack import configure
         from chroma_stack.context import settings_among
         from chroma_stack.errors import SettingError
 
         from . import limits
         from .cdk import CdkError
+        from .channel import ChannelError
         from .errors import EmulatorError
         from .events import Events
         from .folder import DataFolder
@@ -112,8 +117,14 @@ def _start(options: argparse.Namespace) -> int:
             f"the emulator needs {(missing.name or '').partition('.')[0]}, which the package's extra 'emulator' installs",
             1,
         )
+    except ImportError as error:
+        return _refused(
+            f"a package that the emulator needs is too old or too new, and its extra 'emulator' installs one that is not: {error}",
+            1,
+        )
     # Where mke2fs is, which an ordinary user need not have on the path.
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    _reach_loopback()
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _interrupt)
     ready = False
@@ -143,6 +154,10 @@ def _start(options: argparse.Namespace) -> int:
         return _refused(sentence, 2 if " is refused: " in sentence else 1)
     except subprocess.SubprocessError as error:
         return _refused(_failed(error), 1)
+    except OSError as error:
+        return _refused(_of_system(error), 1)
+    except (ChannelError, BotoCoreError, ClientError) as error:
+        return _refused(f"it failed: {error}", 1)
     return 0
 
 
@@ -194,13 +209,29 @@ def _sentence(said: str) -> str:
     return f"{first.removesuffix(':')}: {more[-1]}" if more else first
 
 
+def _of_system(error: OSError) -> str:
+    """What the system said, such as that the disk is full."""
+    where = f" ({error.filename})" if error.filename else ""
+    return f"it failed: {error.strerror or error}{where}"
+
+
 def _failed(error: subprocess.SubprocessError) -> str:
     command = getattr(error, "cmd", None) or ["a program"]
     words = [command] if isinstance(command, str) else [os.fspath(word) for word in command]
     return f"{Path(words[0]).name} failed ({error.__class__.__name__}); see its lines above"
 
 
+def _reach_loopback() -> None:
+    """Have no proxy asked for what is on this computer, whatever the environment says of proxies."""
+    kept = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join([*filter(None, [kept]), "localhost", "127.0.0.1"])
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    # One is enough: a terminal that is closed may send several, and the next would end the shutting down.
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -22,10 +22,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from .channel import ChannelError
 from .errors import EmulatorError
 from .events import write
 
 SOCKET = "control"
+LONGEST_SCRIPT = 131_071
+"""Bytes that one argument of a program may have (MAX_ARG_STRLEN,
+https://man7.org/linux/man-pages/man2/execve.2.html): commands are given to the machine's shell as one."""
+
 Request = Mapping[str, Any]
 
 
@@ -91,7 +96,7 @@ class Listener:
                 self._answer(request, connection)
         except EmulatorError as error:
             connection.send({"event": "done", "code": error.code, "text": str(error)})
-        except (OSError, ValueError, TimeoutError) as error:
+        except (OSError, ValueError, ChannelError) as error:
             connection.send({"event": "done", "code": 1, "text": f"it failed: {error}"})
         finally:
             connection.close()
@@ -123,14 +128,26 @@ def ask(folder: Path, request: Request, as_json: bool) -> int:
                 return 0
             write(event, as_json)
         raise EmulatorError("the emulator has ended")
+    except ConnectionError:
+        raise EmulatorError("the emulator has ended") from None
     finally:
         connection.close()
 
 
 def shell_request() -> Request:
-    """What asks for a shell, as large as this terminal; where standard input is none, for its commands to be run."""
+    """What asks for a shell, as large as this terminal; where standard input is none, for its commands to be run.
+
+    :raises EmulatorError: when these are too long.
+    """
     if not sys.stdin.isatty():
-        return {"do": "run", "script": sys.stdin.read()}
+        script = sys.stdin.buffer.read().decode(errors="replace")
+        length = len(script.encode())
+        if length > LONGEST_SCRIPT:
+            raise EmulatorError(
+                f"the commands of standard input are refused: they have {length} bytes, and {LONGEST_SCRIPT} are allowed",
+                2,
+            )
+        return {"do": "run", "script": script}
     size = shutil.get_terminal_size()
     term = os.environ.get("TERM", "dumb")
     return {"do": "shell", "rows": size.lines, "columns": size.columns, "term": term}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,9 +23,12 @@ def write(event: Mapping[str, Any], as_json: bool) -> None:
     :param event: what happened, under ``event``, and more about it.
     :param as_json: whether as one JSON object, rather than as text.
     """
-    # Nobody may be reading any more, and then there is nobody to tell.
-    with suppress(BrokenPipeError):
+    try:
         print(json.dumps(event) if as_json else _text(event), flush=True)
+    except OSError:
+        # Nobody reads any more, or the terminal is closed: there is nobody to tell, at the end of the process either.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Events:

@@ -44,11 +44,25 @@ class DataFolder:
             ) from None
         self._kept: dict[str, Any] = {"served": False, "port": None, "secrets": {}}
         if (self.path / KEPT).exists():
-            self._kept |= json.loads((self.path / KEPT).read_text())
+            self._kept |= self._read()
         if not self._kept["served"]:
             # What a first boot that was ended left may be half a file system.
             self.disk.unlink(missing_ok=True)
             self._kept["secrets"] = {}
+
+    def _read(self) -> dict[str, Any]:
+        file = self.path / KEPT
+        try:
+            kept: dict[str, Any] = {**json.loads(file.read_text())}
+            if not isinstance(kept.get("secrets", {}), dict):
+                raise ValueError("no secrets")
+        except (OSError, ValueError, TypeError):
+            self._lock.close()
+            raise EmulatorError(
+                f"{file} is damaged, which holds the credential and whether the volume has data: bring back a copy of it, "
+                "or name another folder by --data"
+            ) from None
+        return kept
 
     @property
     def disk(self) -> Path:

@@ -13,7 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .aws import REGION, Aws, Signal
-from .channel import Channel
+from .channel import Channel, ChannelError
+from .errors import EmulatorError
 from .guest import Guest
 from .imds import InstanceMetadata
 
@@ -106,12 +107,18 @@ class Machine:
             self._command(*(line.fileno() for line in lines)),
             pass_fds=[line.fileno() for line in lines],
             stdin=subprocess.DEVNULL,
-            # Ctrl-C is for who started it, who ends it in good order.
+            # Ctrl-C is for who started it, who shuts it down.
             start_new_session=True,
         )
         for line in lines:
             line.close()
-        self._qmp.call("qmp_capabilities")
+        try:
+            self._qmp.call("qmp_capabilities")
+        except (OSError, ChannelError) as error:
+            self._qemu.kill()
+            raise EmulatorError(
+                f"qemu does not start the machine: it ended with {self._qemu.wait()} ({error})"
+            ) from None
 
     def snapshot(self, volume: Volume) -> Path:
         """A copy of a volume's disk as it is at one moment. The machine stands still from then on."""
@@ -126,9 +133,10 @@ class Machine:
         self._ended(timeout=30)
 
     def shut_down(self, timeout: float = 600) -> None:
-        """Stop the machine in good order; `start` goes on from its disks."""
-        self.run("systemctl poweroff")
-        self._ended(timeout)
+        """Have the machine's system end in that many seconds; `start` goes on from its disks."""
+        deadline = time.monotonic() + timeout
+        self.run("systemctl poweroff", timeout)
+        self._ended(max(1, deadline - time.monotonic()))
 
     def terminate(self) -> None:
         """End the machine for good, and release its volumes."""

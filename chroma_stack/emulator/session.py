@@ -106,14 +106,15 @@ class Session:
                 self._power_cut()
 
     def close(self) -> None:
-        """Shut the machine down in good order, and end everything."""
+        """Shut the machine down, and end everything."""
         try:
+            if self._ready and self._server.machine.running:
+                with contextlib.suppress(Exception):  # nobody may be there to be told
+                    self._events.stage("machine", "shutting down")
+                with contextlib.suppress(Exception):  # what does not shut down is switched off
+                    self._server.machine.shut_down(SHUTDOWN_TIMEOUT)
             if self._ready:
                 self._folder.keep(secrets=self._secrets())
-                if self._server.machine.running:
-                    self._events.stage("machine", "shutting down")
-                    with contextlib.suppress(Exception):  # what does not shut down is switched off
-                        self._server.machine.shut_down(SHUTDOWN_TIMEOUT)
         finally:
             self._ends.close()
 

@@ -18,6 +18,7 @@ from chroma_stack.emulator.aws import Aws
 from chroma_stack.emulator.cdk import Cdk
 from chroma_stack.emulator.imds import InstanceMetadata
 from chroma_stack.emulator.moto_server import MotoServer
+from chroma_stack.emulator.requirements import PROGRAMS
 from tests.host.programs import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -121,16 +122,19 @@ def processes_in(folder: Path) -> list[str]:
 def test_nothing_is_left_of_an_emulator_that_is_interrupted_while_it_deploys(
     cdk_program: None, tmp_path: Path
 ) -> None:
-    """The programs of a machine need not be there: they are stood in for by one that does nothing."""
+    """The programs of a machine need not be there: one that does nothing stands in for them. The account is reached past a
+    proxy that is named and not there."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name in ("mmdebstrap", "qemu-img", "qemu-system-x86_64", "socat", "unshare", "zstd"):
+    for name in PROGRAMS:
         (programs / name).symlink_to("/bin/true")
     data = tmp_path / "data"
     process = subprocess.Popen(
         [sys.executable, "-m", "chroma_stack.emulator", "--data", str(data), "--json"],
         cwd=ROOT,
-        env=os.environ | {"PATH": f"{os.environ['PATH']}:{programs}"},
+        env=os.environ
+        | {"PATH": f"{os.environ['PATH']}:{programs}"}
+        | {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from chroma_stack.context import SETTINGS
-from chroma_stack.emulator import limits, namespace, processes
+from chroma_stack.emulator import limits, machine, namespace, processes
 from chroma_stack.emulator.__main__ import _sentence
 from chroma_stack.emulator.control import Connection, Listener, Request
 from chroma_stack.emulator.errors import EmulatorError
 from chroma_stack.emulator.events import Events
 from chroma_stack.emulator.folder import DISK, KEPT, DataFolder
-from chroma_stack.emulator.session import client_lines
+from chroma_stack.emulator.guest import Guest
+from chroma_stack.emulator.requirements import PROGRAMS
+from chroma_stack.emulator.session import Session, client_lines
 
 ROOT = Path(__file__).parents[2]
 
 
 def emulator(
-    folder: Path, *arguments: str, script: str | None = None, without: str = ""
+    folder: Path,
+    *arguments: str,
+    script: str | None = None,
+    without: str = "",
+    another: str = "",
+    programs: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """The command in a folder; ``without`` names a package that is not installed."""
+    """The command in a folder; ``without`` names a package that is not installed, ``another`` a module of another release,
+    which has nothing that is looked for."""
     run = (
         f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); "
         f"{f'sys.modules[{without!r}] = None; ' if without else ''}"
+        f"{f'sys.modules[{another!r}] = type(sys)({another!r}); ' if another else ''}"
         "runpy.run_module('chroma_stack.emulator', run_name='__main__', alter_sys=True)"
     )
     return subprocess.run(
         [sys.executable, "-c", run, *arguments],
         cwd=folder,
+        env=os.environ | {"PATH": f"{os.environ['PATH']}:{programs or ''}"},
         input=script or "",
         capture_output=True,
         text=True,
@@ -108,6 +122,12 @@ def test_without_its_extra_it_says_which_one_to_install(tmp_path: Path, package:
     )
 
 
+def test_with_another_release_of_what_it_needs_it_says_so(tmp_path: Path) -> None:
+    done = emulator(tmp_path, another="moto.autoscaling.exceptions")
+    assert done.returncode == 1
+    assert re.fullmatch(r"Error: a package that the emulator needs is too old.*\n", done.stderr)
+
+
 def test_the_package_itself_needs_nothing_of_it() -> None:
     run = "import chroma_stack, sys; chroma_stack.ChromaStack; print(*sys.modules)"
     loaded = subprocess.run(
@@ -160,6 +180,113 @@ def test_a_volume_whose_first_boot_was_ended_is_made_anew(tmp_path: Path) -> Non
     assert not again.disk.exists()
     assert again.secrets == {}
     again.close()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"secrets": 1}'])
+def test_what_was_kept_and_is_damaged_is_said_and_left_as_it_is(tmp_path: Path, text: str) -> None:
+    DataFolder(tmp_path).close()
+    (tmp_path / DISK).touch()
+    (tmp_path / KEPT).write_text(text)
+    for _ in range(2):  # the folder is not in use afterwards
+        with pytest.raises(EmulatorError, match=r"kept\.json is damaged"):
+            DataFolder(tmp_path)
+    assert (tmp_path / KEPT).read_text() == text
+    assert (tmp_path / DISK).exists()
+
+
+# How it ends
+
+
+class Machine:
+    """A machine that can be shut down."""
+
+    running = True
+
+    def shut_down(self, timeout: float) -> None:
+        self.running = False
+
+
+def test_its_machine_is_shut_down_though_nobody_hears_and_nothing_can_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = Events(as_json=True)
+    session = Session(DataFolder(tmp_path), {}, events)
+    one = Machine()
+    session._ready = True
+    session._server = SimpleNamespace(machine=one)  # type: ignore[assignment]
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(events, "stage", fail)
+    monkeypatch.setattr(session, "_secrets", fail)
+    with pytest.raises(OSError, match="No space left"):
+        session.close()
+    assert not one.running
+
+
+def test_a_terminal_that_was_closed_ends_nothing() -> None:
+    near, far = os.openpty()
+    write = "from chroma_stack.emulator.events import write; event = {'event': 'stage'}; "
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{write}input(); write(event, True); write(event, True)"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=far,
+        stderr=subprocess.PIPE,
+    )
+    os.close(far)
+    os.close(near)
+    assert process.communicate(b"\n")[1] == b""
+    assert process.returncode == 0
+
+
+def test_a_terminal_that_is_closed_interrupts_once() -> None:
+    script = """
+import os, signal
+from chroma_stack.emulator.__main__ import _interrupt
+for name in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(name, _interrupt)
+try:
+    os.kill(os.getpid(), signal.SIGHUP)
+except KeyboardInterrupt:
+    os.kill(os.getpid(), signal.SIGHUP)
+    print("shut down")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "shut down\n", "")
+
+
+def test_a_machine_that_does_not_start_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "qemu-img").symlink_to(str(shutil.which("true")))
+    (programs / "qemu-system-x86_64").symlink_to(str(shutil.which("false")))
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    aws: Any = SimpleNamespace(new_access_key=lambda: "ASIATESTING", machines={})
+    one = machine.Machine("i-1", "", tmp_path, Guest(tmp_path, tmp_path), aws, {}, {})
+    try:
+        with pytest.raises(EmulatorError, match="qemu does not start the machine: it ended with"):
+            one.start()
+    finally:
+        one.close()
+
+
+def test_a_failure_of_the_system_is_a_sentence(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path / "data")
+    folder.close()
+    (folder.path / "run").touch()
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in PROGRAMS:
+        (programs / name).symlink_to("/bin/true")
+    done = emulator(tmp_path, "--data", "data", programs=programs)
+    assert done.returncode == 1
+    assert done.stderr == f"Error: it failed: File exists ({folder.path / 'run'})\n"
 
 
 # What it says
@@ -224,6 +351,14 @@ def test_without_a_terminal_the_shell_runs_what_it_reads(
     done = emulator(tmp_path, *data, "--machine-shell", script="whoami\nexit 3\n")
     assert (done.returncode, done.stdout, done.stderr) == (3, "root\n", "no\n")
     assert running.asked == [{"do": "run", "script": "whoami\nexit 3\n"}]
+
+
+def test_more_commands_than_the_machine_takes_at_once_are_refused(tmp_path: Path) -> None:
+    done = emulator(tmp_path, "--machine-shell", script="#" * 131_072)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "Error: the commands of standard input are refused: they have 131072 bytes, and 131071 are allowed\n"
+    )
 
 
 def test_the_stages_of_a_boot_are_read_from_the_console(
