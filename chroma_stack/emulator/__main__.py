@@ -117,7 +117,7 @@ def _start(options: argparse.Namespace) -> int:
             f"the emulator needs {(missing.name or '').partition('.')[0]}, which the package's extra 'emulator' installs",
             1,
         )
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         return _refused(
             f"a package that the emulator needs is too old or too new, and its extra 'emulator' installs one that is not: {error}",
             1,

@@ -1,4 +1,4 @@
-"""Settings that the emulator does not imitate: refused where the server would be another, else named."""
+"""Settings that the emulator does not imitate: refused where the server would differ, else named."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import aws_cdk.aws_ec2 as ec2
 
 from chroma_stack import instance
+from chroma_stack.context import SETTINGS
 from chroma_stack.errors import SettingError
 
 _NO_OTHER_SECRET = "not here: the account has no secrets but the stack's own"
@@ -25,6 +26,7 @@ _REFUSED: Mapping[str, str] = {
     "hostedZoneId": _NO_NAMES,
     "image": "not here: the machine can pull nothing but Chroma's own image",
     "imageId": "not here: the machine's system is Debian 13 whatever the AMI",
+    "maxVolumeSize": "not here: the machine's disk does not grow while it is in use",
     "otelCollectionEndpoint": "not here: the machine reaches nothing outside",
     "otelHeadersSecretArn": _NO_OTHER_SECRET,
     "snapshotId": _NO_SNAPSHOTS,
@@ -34,14 +36,41 @@ _REFUSED: Mapping[str, str] = {
     "vpcId": _NO_NETWORK,
 }
 
+IMITATED = frozenset(
+    {
+        "auth",
+        "authTokenHeader",
+        "chromaVersion",
+        "containerCidr",
+        "corsAllowOrigins",
+        "monitoring",
+        "stackName",
+        "startEmpty",
+        "tls",
+        "users",
+        "volumeSize",
+    }
+)
+"""Settings of which the server here is as on AWS."""
+
 _NAMED: Mapping[str, str] = {
     "alarmEmail": "no alarm is evaluated, and no message sent",
     "allowedCidr": "security groups have no effect: the port is on this computer's loopback alone",
+    "backupCopyKeyArn": "no snapshots are taken",
     "backupCopyRegion": "no snapshots are taken",
+    "backupRetentionDays": "no snapshots are taken",
     "backupSchedule": "no snapshots are taken",
     "dashboard": "nothing shows it",
+    "deletionProtection": "the account ends with the emulator, and the data stays",
     "keyName": "there is no SSH: see --machine-shell",
+    "logRetentionDays": "the logs are kept until the emulator ends",
     "maintenanceWindow": "no schedule starts anything",
+    "otelCaCertificate": "no traces are collected",
+    "otelCollectionHeaders": "no traces are collected",
+    "otelGranularity": "no traces are collected",
+    "otelServiceName": "no traces are collected",
+    "rootVolumeSize": "the machine's root disk has 8 GiB",
+    "scheduleTimeZone": "no schedule starts anything",
     "sshCidr": "there is no SSH: see --machine-shell",
     "startSchedule": "no schedule starts anything",
     "stopSchedule": "no schedule starts anything",
@@ -49,6 +78,9 @@ _NAMED: Mapping[str, str] = {
     "volumeIops": "the volume is as fast as this computer's disk",
     "volumeThroughput": "the volume is as fast as this computer's disk",
 }
+
+
+_HIDDEN = frozenset(setting.key for setting in SETTINGS if setting.hidden)
 
 
 def refuse(settings: Mapping[str, str]) -> None:
@@ -83,4 +115,4 @@ def named(settings: Mapping[str, str]) -> Iterator[str]:
         yield f"instanceType={settings['instanceType']}: the machine has 2 GiB of memory whatever the type"
     for key, reason in _NAMED.items():
         if key in settings:
-            yield f"{key}={settings[key]}: {reason}"
+            yield f"{key}={'…' if key in _HIDDEN else settings[key]}: {reason}"

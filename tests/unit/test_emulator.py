@@ -50,7 +50,7 @@ def emulator(
     return subprocess.run(
         [sys.executable, "-c", run, *arguments],
         cwd=folder,
-        env=os.environ | {"PATH": f"{os.environ['PATH']}:{programs or ''}"},
+        env=os.environ | {"PATH": f"{os.environ['PATH']}:{programs or folder}"},
         input=script or "",
         capture_output=True,
         text=True,
@@ -65,6 +65,7 @@ def emulator(
         ("instanceType=t4g.small", "an x86-64 type here: there is no Graviton"),
         ("chromaVersion=0.6.3", "1.0.0 or later here"),
         ("acmeEmail=you@example.com", "not here: there is no DNS"),
+        ("maxVolumeSize=100", "not here: the machine's disk does not grow"),
         ("snapshotId=snap-0123456789abcdef0", "there are no snapshots"),
     ],
 )
@@ -86,8 +87,16 @@ def test_so_is_one_that_is_kept_in_the_folder(tmp_path: Path) -> None:
     assert "vpcId='vpc-0123456789abcdef0' is refused" in done.stderr
 
 
-def test_every_setting_that_is_not_imitated_is_a_setting() -> None:
-    assert {*limits._REFUSED, *limits._NAMED} <= {setting.key for setting in SETTINGS}
+def test_every_setting_is_imitated_or_refused_or_named() -> None:
+    keys = sorted(setting.key for setting in SETTINGS if setting.key)
+    known = [*limits.IMITATED, *limits._REFUSED, *limits._NAMED, "instanceType"]
+    assert sorted(known) == keys
+
+
+def test_a_secret_setting_that_has_no_effect_is_not_shown() -> None:
+    assert list(limits.named({"otelCollectionHeaders": "x-key=abc"})) == [
+        "otelCollectionHeaders=…: no traces are collected"
+    ]
 
 
 def test_what_of_the_settings_has_no_effect_is_said() -> None:
