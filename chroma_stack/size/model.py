@@ -42,16 +42,17 @@ always a power of two of them: https://docs.rs/hashbrown"""
 
 WRITING = 12 * MIB
 """What a writer adds, and the allocator does not give back, beside what its requests bring. This and
-the next two were measured with one writer on two processors, for 128 to 3,072 dimensions and
+the next three were measured with one writer on two processors, for 128 to 3,072 dimensions and
 documents of up to 4,000 bytes."""
 
 TIMES_OF_TEXT = 14
 """How many times their bytes the documents and metadata of a request add."""
 
-TIMES_OF_BASE64, TIMES_OF_NUMBERS = 14, 31
+TIMES_OF_BASE64, TIMES_OF_NUMBERS = 14, 52
 """The same for its vectors, of 4 bytes a dimension: in base64, as Chroma's Python client sends them
-since 1.0.13, and as numbers in JSON, as others do. Of numbers it is as much when
-each request comes on a new connection, and 19 to 28 times when all come on one."""
+since 1.0.13, and as numbers in JSON, as others do. Of numbers it is a little more than the most that
+was seen: with all digits of a float32, which are about 20 characters, and each request on a new
+connection it was 26 to 50 times, and differed from run to run."""
 
 REPLAYED = 1.25
 """How many times its bytes what is not in an index yet takes, beside the index: Chroma reads it from

@@ -97,6 +97,23 @@ def test_numbers_in_json_need_more_than_base64() -> None:
     assert model.writing(held) > model.writing(held, base64=True) > model.settled(held)
 
 
+@pytest.mark.parametrize(
+    ("dimensions", "vectors", "document_bytes", "mebibytes"),
+    [
+        (1536, 5_000, 0, 358),
+        (1536, 10_000, 0, 417),
+        (1536, 20_000, 0, 470),
+        (384, 20_000, 0, 190),
+        (384, 10_000, 2_000, 187),
+    ],
+)
+def test_numbers_in_json_are_counted_with_the_most_that_was_measured(
+    dimensions: int, vectors: int, document_bytes: int, mebibytes: float
+) -> None:
+    held = divided(vectors, dimensions, 1)
+    assert model.writing(held, document_bytes=document_bytes) > mebibytes * MIB
+
+
 def test_the_hosts_part_is_that_of_the_hosts_own_program() -> None:
     memory = host_memory()
     assert (memory.RESERVE, memory.MONITORING) == (model.RESERVE, model.MONITORING)
