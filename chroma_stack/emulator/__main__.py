@@ -176,9 +176,9 @@ def _introduce(events: Events, settings: Mapping[str, str]) -> None:
     from .machine import has_kvm
 
     how = (
-        "with KVM: a start takes about a minute"
+        "with KVM"
         if has_kvm()
-        else "without KVM, so its processor is emulated: a start takes about four minutes"
+        else "without KVM, so its processor is emulated, and a start takes minutes"
     )
     logger = logging.getLogger(NAME)
     logger.setLevel(logging.INFO)

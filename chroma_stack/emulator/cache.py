@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def cached(name: str, ingredients: list[Path | str], build: Callable[[Path], Non
     """Return the folder that ``build`` filled, now or in an earlier run.
 
     The folder belongs to its ingredients (files, folders or plain text): when one changes, it is
-    built anew and the old one removed. A lock makes a second process wait for the first, and the
+    built again and the old one removed. A lock makes a second process wait for the first, and the
     folder appears under its name only when it is complete.
     """
     digest = hashlib.sha256()
@@ -34,8 +35,10 @@ def cached(name: str, ingredients: list[Path | str], build: Callable[[Path], Non
                 subprocess.run(as_root("rm", "-r", "--one-file-system", outdated), check=True)
             unfinished = HOME / f"{folder.name}.unfinished"
             unfinished.mkdir()
-            logging.getLogger(__name__).info("building %s, once", name)
+            log, start = logging.getLogger(__name__), time.monotonic()
+            log.info("%s, once", name)
             build(unfinished)
+            log.info("%s, done in %d s", name, time.monotonic() - start)
             unfinished.rename(folder)
     return folder
 

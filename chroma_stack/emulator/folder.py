@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import EmulatorError
 
-LOCK, KEPT, DISK = "lock", "kept.json", "volume.img"
+LOCK, KEPT, DISK = "chroma-emulator.lock", "kept.json", "volume.img"
 
 
 class DataFolder:
@@ -23,13 +23,10 @@ class DataFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         try:
-            if path.is_dir() and any(path.iterdir()) and not (path / LOCK).exists():
-                raise EmulatorError(
-                    f"--data {path} is refused: the folder holds something else; name an empty or a new one",
-                    2,
-                )
-            path.mkdir(parents=True, exist_ok=True)
-            path.chmod(0o700)
+            if path.is_dir():
+                _check(path)
+            else:
+                path.mkdir(mode=0o700, parents=True)
             self._lock = (path / LOCK).open("w")
         except OSError as error:
             raise EmulatorError(
@@ -101,3 +98,17 @@ class DataFolder:
     def close(self) -> None:
         """Let another process use it."""
         self._lock.close()
+
+
+def _check(path: Path) -> None:
+    """Refuse a folder that is there and not an emulator's, or that others can open."""
+    if any(path.iterdir()) and not (path / LOCK).is_file():
+        raise EmulatorError(
+            f"--data {path} is refused: the folder holds something else; name an empty or a new one",
+            2,
+        )
+    if path.stat().st_mode & 0o077:
+        raise EmulatorError(
+            f"--data {path} is refused: other users can open the folder; run chmod 700 on it, or name a new one",
+            2,
+        )

@@ -1,5 +1,6 @@
 """The golden image: a Debian 13 that looks like a fresh EC2 machine to its user data."""
 
+import logging
 import shlex
 import struct
 import subprocess
@@ -39,7 +40,8 @@ def guest(authority: Authority) -> Guest:
     """Return the golden image, built when there is none for this recipe."""
 
     def build(folder: Path) -> None:
-        root, files = folder / "root", folder / "files.tar"
+        root, files, log = folder / "root", folder / "files.tar", logging.getLogger(__name__)
+        log.info("the machine's system, of packages of Debian 13")
         files.write_bytes(packed(FILES))
         processes.run(
             as_root(
@@ -61,6 +63,7 @@ def guest(authority: Authority) -> Guest:
                 *("trixie", root),
             )
         )
+        log.info("the machine's disk")
         (kernel,) = root.glob("boot/vmlinuz-*")
         (folder / "vmlinux").write_bytes(_uncompressed(kernel.read_bytes()))
         _make_disk(folder / "disk.raw", root)

@@ -8,6 +8,7 @@ costs emulated seconds.
 import hashlib
 import io
 import json
+import logging
 import subprocess
 import sys
 import tarfile
@@ -45,7 +46,10 @@ def chroma_image(version: str) -> Path:
 def _build(version: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         packages = Path(scratch) / "packages"
+        log = logging.getLogger(__name__)
+        log.info("Chroma, of its package on PyPI")
         _install(packages, f"chromadb=={version}")
+        log.info("the system below it, of packages of Debian 12")
         layers = [_base(), _rust_server(packages)]
     manifest = {
         "schemaVersion": 2,

@@ -40,7 +40,7 @@ class Volume:
             disk.truncate(max(gib << 30, disk.tell()))
 
     def fill(self, folders: Mapping[str, Path], texts: Mapping[str, str]) -> None:
-        """Make the data volume of an instance that ended in good order, with copies of some folders."""
+        """Make the data volume of an instance that was shut down, with copies of some folders."""
         with tempfile.TemporaryDirectory() as scratch:
             root = Path(scratch)
             for name, folder in folders.items():

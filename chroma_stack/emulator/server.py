@@ -1,4 +1,4 @@
-"""A deployed server: its stack in an account of moto's, its machines on the rig."""
+"""A deployed server: its stack in an account of moto's, its machines in the emulator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class DeployedServer:
     :param account: where the stack is deployed, and its group has started an instance.
     :param stack_name: the stack.
     :param gib: the size of the volume's disk. Default: that of the deployed volume.
-    :param disk: the file that is the volume's disk, which may have data. Default: a blank one of the rig.
+    :param disk: the file that is the volume's disk, which may have data. Default: a blank one.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A certificate authority of the rig's own, which every guest trusts."""
+"""A certificate authority of the emulator's own, which every guest trusts."""
 
 import datetime
 import ssl
@@ -41,7 +41,7 @@ class Authority:
 
 def _create(folder: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = "Chroma test rig"
+    name = "Chroma emulator"
     certificate = (
         _builder(name, _name(name), key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -76,6 +76,7 @@ def _write(
     key: ec.EllipticCurvePrivateKey,
 ) -> None:
     certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.touch(0o600)
     key_file.write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,

@@ -20,6 +20,7 @@ import pytest
 
 from chroma_stack.emulator import requirements
 from chroma_stack.emulator.cdk import missing_programs
+from chroma_stack.emulator.folder import DISK, KEPT, LOCK
 from tests.host.chroma_servers import CURRENT, RECORDS, python_with_chroma
 from tests.host.programs import wait_until
 
@@ -99,6 +100,21 @@ class Try:
         )
         return done.stdout.strip()
 
+    def readme(self) -> str:
+        """What the client of README.md prints."""
+        page = (ROOT / "README.md").read_text().partition("## Try it without AWS")[2]
+        lines = page.partition("```python\n")[2].partition("```")[0]
+        port = self.outputs["url"].rpartition(":")[2]
+        done = subprocess.run(
+            [python_with_chroma(CURRENT), "-c", lines.replace("port=8000", f"port={port}")],
+            env=os.environ | {"CREDENTIAL": self.credential},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+        return done.stdout
+
     def use(self, batches: int) -> None:
         """Compare with a real client what was acknowledged so far, and add some batches of 25."""
         job = {
@@ -164,7 +180,7 @@ def test_ctrl_c_before_it_is_ready_ends_with_130_and_leaves_nothing(
     wait_until(lambda: any(app in it for it in processes(tmp_path)), "the app runs", PATIENCE)
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 130
-    assert [it.name for it in (tmp_path / ".chroma-emulator").iterdir()] == ["lock"]
+    assert [it.name for it in (tmp_path / ".chroma-emulator").iterdir()] == [LOCK]
     wait_until(lambda: not processes(tmp_path), "nothing runs any more", PATIENCE)
 
 
@@ -181,6 +197,7 @@ def test_a_real_client_comes_in_by_what_the_outputs_say(trial: Try) -> None:
         [python_with_chroma(CURRENT), "-c", client], capture_output=True, text=True, check=True
     )
     assert done.stdout == "1\n"
+    assert trial.readme() == "[]\n"
 
 
 def test_only_its_owner_speaks_to_it(trial: Try) -> None:
@@ -210,6 +227,7 @@ def test_the_records_survive_a_power_cut(trial: Try) -> None:
     after = trial.ask("--machine-shell", script="cat /proc/sys/kernel/random/boot_id").stdout
     assert before != after
     trial.use(batches=1)
+    assert trial.readme() == "['an apple']\n"
 
 
 def test_the_records_survive_the_instance_whose_place_another_one_takes(trial: Try) -> None:
@@ -222,13 +240,14 @@ def test_the_records_survive_the_instance_whose_place_another_one_takes(trial: T
     assert trial.ask("--machine-shell", script=instance).stdout != before
     assert trial.credential == credential
     trial.use(batches=1)
+    assert trial.readme() == "['an apple']\n"
 
 
 def test_ctrl_c_is_its_end_and_leaves_nothing_running(trial: Try) -> None:
     assert trial.interrupt() == 0
     wait_until(lambda: not processes(trial.folder), "nothing runs any more", PATIENCE)
     folder = trial.folder / ".chroma-emulator"
-    assert {it.name for it in folder.iterdir()} == {"kept.json", "lock", "volume.img"}
+    assert {it.name for it in folder.iterdir()} == {KEPT, LOCK, DISK}
 
 
 def test_another_start_goes_on_with_the_same_records_and_credential(trial: Try) -> None:

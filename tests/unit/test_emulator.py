@@ -168,6 +168,20 @@ def test_a_folder_with_something_else_is_refused_and_left_as_it_is(tmp_path: Pat
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
+def test_a_lock_of_something_else_is_none_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(EmulatorError, match="the folder holds something else"):
+        DataFolder(tmp_path)
+
+
+def test_a_folder_that_others_can_open_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with pytest.raises(EmulatorError, match="other users can open the folder"):
+        DataFolder(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
 def test_what_is_kept_is_there_at_the_next_start_and_secret(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
     folder.disk.touch()
@@ -180,7 +194,7 @@ def test_what_is_kept_is_there_at_the_next_start_and_secret(tmp_path: Path) -> N
     again.close()
 
 
-def test_a_volume_whose_first_boot_was_ended_is_made_anew(tmp_path: Path) -> None:
+def test_a_volume_whose_first_boot_was_ended_is_made_again(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
     (tmp_path / DISK).touch()
     folder.keep(port=8000, secrets={"token/Credential": "value"})
