@@ -19,12 +19,18 @@ from urllib.parse import urlsplit
 
 from chroma_stack import credential
 from chroma_stack.copy.errors import CopyError, UsageError
-from chroma_stack.copy.files import FolderSource, FolderTarget, StreamSource, StreamTarget
 from chroma_stack.copy.model import BATCH, Readable, Source, Target
-from chroma_stack.copy.progress import Progress
-from chroma_stack.copy.server import CLOUD, Names, Server
-from chroma_stack.copy.verify import verify
-from chroma_stack.copy.work import Options, Report, copy
+
+try:
+    from chroma_stack.copy.files import FolderSource, FolderTarget, StreamSource, StreamTarget
+    from chroma_stack.copy.progress import Progress
+    from chroma_stack.copy.server import CLOUD, Names, Server
+    from chroma_stack.copy.verify import verify
+    from chroma_stack.copy.work import Options, Report, copy
+except ModuleNotFoundError as missing:
+    if missing.name not in ("httpx", "tqdm"):
+        raise
+    sys.exit(f"Error: copying needs {missing.name}, which the package's extra 'copy' installs")
 
 GRACE = 5.0
 """Seconds that requests on their way get to end, after a failure or an interruption."""
@@ -141,7 +147,7 @@ def _url(argument: str, role: str) -> str:
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         valid = False
-    if not valid or parts.query or parts.fragment:
+    if not valid or parts.query or parts.fragment or not argument.isprintable():
         raise UsageError(
             f"The {role} {argument!r} is refused: http://HOST:PORT, https://HOST:PORT, cloud:, "
             "file:FOLDER or file:-."
@@ -167,6 +173,11 @@ class Run:
         self._progress = Progress()
         self._target: Target | None = None
         given = arguments
+        for option in ("tenant", "database", "collection", "target_tenant", "target_database"):
+            for name in [chosen] if isinstance(chosen := getattr(given, option), str) else chosen:
+                # Python reads bytes that are no UTF-8 as half of a character.
+                if any("\ud800" <= it <= "\udfff" for it in name):
+                    raise UsageError(f"--{option.replace('_', '-')} {name!r} is no UTF-8.")
         urls = [_url(given.source, "source"), _url(given.target, "target")]
         streams = [given.source == "file:-", given.target == "file:-"]
         if streams[1] and (given.verify or given.verify_only or given.resume or given.json):
@@ -249,6 +260,7 @@ class Run:
             names=names,
             cloud=cloud,
             stop=self.stop,
+            say=self._progress.write,
         )
 
     def _headers(self, role: str, auth: str) -> dict[str, str]:
@@ -278,6 +290,9 @@ class Run:
 
     def _refuse_itself(self, source: Source, options: Options) -> None:
         collections = source.collections()
+        if not collections:
+            places = f" in {', '.join(source.places)}" if source.places else ""
+            self._progress.write(f"The source has no collections{places}.")
         for option, value, found in (
             ("--target-tenant", options.tenant, {it.tenant for it in collections}),
             ("--target-database", options.database, {it.database for it in collections}),

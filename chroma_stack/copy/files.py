@@ -330,6 +330,7 @@ class FolderSource:
     """
 
     batch = BATCH
+    places: Sequence[str] = ()
 
     def __init__(self, folder: Path, names: Names | None = None) -> None:
         self._names = names or Names()
@@ -651,6 +652,7 @@ class StreamSource:
     """
 
     batch = BATCH
+    places: Sequence[str] = ()
     where = "file:-"
 
     def __init__(self, content: BinaryIO, names: Names | None = None) -> None:

@@ -82,6 +82,9 @@ class Source(Protocol):
     batch: int
     """Most records that it gives at once."""
 
+    places: Sequence[str]
+    """The databases that were looked at, as ``TENANT/DATABASE``; of a folder or stream none."""
+
     def collections(self) -> list[Collection]:
         """Those that were chosen."""
 
@@ -382,14 +385,20 @@ def is_cosine(collection: Collection) -> bool:
     return index_settings(collection).get("space") == "cosine"
 
 
-def only(chosen: Sequence[str], names: Sequence[str], what: str) -> list[str]:
+def only(chosen: Sequence[str], names: Sequence[str], what: str, where: str = "") -> list[str]:
     """Those of the names that were chosen; all, when nothing was.
 
+    :param what: the option that chooses, without its hyphens.
+    :param where: in which tenants or databases the names are, for the message.
     :raises CopyError: when one that was chosen is not there.
     """
     for name in chosen:
         if name not in names:
-            raise CopyError(f"--{what} {name}: the source has none of that name.")
+            within = f" in {where}" if where else ""
+            has = ", ".join(sorted(set(names))[:10]) or "nothing"
+            raise CopyError(
+                f"--{what} {name}: the source has none of that name{within}, which has {has}."
+            )
     return [name for name in names if not chosen or name in chosen]
 
 

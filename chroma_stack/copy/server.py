@@ -10,7 +10,8 @@ import random
 import re
 import ssl
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,13 @@ REQUEST_BYTES = 16 * 2**20
 PATIENCE = 120.0
 """Seconds for which a server may be unavailable, as after a restart, before the copy ends."""
 
+ANSWER_SECONDS, SHORT_ANSWER_SECONDS = 15 * 60.0, 30.0
+"""Seconds for which an answer may be on its way: of a large collection in its index, and of what a
+server knows without a look at its data."""
+
+SILENCE = 10.0
+"""Seconds without an answer after which it is said that the copy waits."""
+
 FULL = ("embeddings", "documents", "metadatas", "uris")
 
 
@@ -81,6 +89,7 @@ class Server:
     :param names: what to read from it.
     :param cloud: whether it is Chroma Cloud.
     :param stop: set when nobody waits for an answer any more.
+    :param say: called with a sentence when the server lets wait.
     :raises CopyError: when it does not answer as a Chroma server, or refuses the credential.
     """
 
@@ -94,12 +103,16 @@ class Server:
         names: Names | None = None,
         cloud: bool = False,
         stop: threading.Event | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.role = role
         self.names = names or Names()
         self._cloud = cloud
         self._stop = stop or threading.Event()
+        self._say = say or (lambda sentence: None)
+        self._said = -math.inf
+        self.places: Sequence[str] = ()
         self._bytes_per_record = ANSWER_BYTES / 32
         verify: ssl.SSLContext | bool = True
         if ca is not None:
@@ -112,15 +125,18 @@ class Server:
         self._http = httpx.Client(
             headers={"Content-Type": "application/json", **(headers or {})},
             verify=verify,
-            timeout=httpx.Timeout(30, read=15 * 60),
+            timeout=httpx.Timeout(SHORT_ANSWER_SECONDS),
         )
         self._api = self._find_api()
-        limits = self._call("GET", f"{self._api}/pre-flight-checks")
-        most = CLOUD_BATCH if cloud else int(limits.get("max_batch_size", BATCH))
-        self.batch = min(most, int(limits.get("max_batch_size", most)))
+        limits = self._call("GET", f"{self._api}/pre-flight-checks", of=dict)
+        most = limits.get("max_batch_size")
+        self.batch = max(1, most) if isinstance(most, int) else BATCH
+        if cloud:
+            self.batch = min(CLOUD_BATCH, self.batch)
         self._base64 = bool(limits.get("supports_base64_encoding"))
-        self.release = str(self._call("GET", f"{self._api}/version"))
+        self.release = self._call("GET", f"{self._api}/version", of=str)
         self._find_features()
+        self._http.timeout = httpx.Timeout(SHORT_ANSWER_SECONDS, read=ANSWER_SECONDS)
 
     def _find_api(self) -> str:
         for api in ("/api/v2", "/api/v1"):
@@ -135,7 +151,7 @@ class Server:
         """By its OpenAPI document: the version of 1.x is always 1.0.0."""
         answer = self._send("GET", "/openapi.json")
         schemas: Mapping[str, Any] = {}
-        with contextlib.suppress(ValueError, AttributeError):
+        with contextlib.suppress(ValueError, AttributeError, RecursionError):
             schemas = answer.json().get("components", {}).get("schemas", {})
         # A proxy may keep the document from us: then it is taken for the newest.
         newest = not schemas and not self.release.startswith("0.")
@@ -153,34 +169,55 @@ class Server:
         path: str,
         content: bytes | None = None,
         *,
-        patience: float = PATIENCE,
+        patience: float | None = None,
         most: float = math.inf,
     ) -> httpx.Response:
         """An answer, whatever it says. Every request may be sent again.
 
-        :param patience: for how many seconds to try while no connection comes about; while the
-            server says that it is unavailable, :data:`PATIENCE`.
+        :param patience: for how many seconds to try again while no answer comes. Default, and
+            always while the server says that it is unavailable: :data:`PATIENCE`.
         :param most: how long an answer may be, in bytes.
         :raises CopyError: when there is none.
         :raises _TooLong: when it would be longer than that; it is not read.
         """
-        waited, pause = 0.0, 0.5
+        begun, pause = time.monotonic(), 0.5
         while True:
             try:
-                answer = self._answer(method, path, content, most)
+                with self._said_if_silent():
+                    answer = self._answer(method, path, content, most)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                problem, wait, limit = _plain(error), pause, patience
+                problem, wait = _plain(error), pause
+                limit = PATIENCE if patience is None else patience
             else:
                 if answer.status_code not in (429, 502, 503, 504):
                     return answer
                 problem, limit = f"{answer.status_code} {_reason(answer)}", PATIENCE
                 asked = answer.headers.get("Retry-After", "")
                 wait = min(60.0, float(asked)) if asked.isdecimal() else pause
-            if waited + wait > limit or self._stop.is_set():
+            if time.monotonic() - begun + wait > limit or self._stop.is_set():
                 raise CopyError(f"The {self.role}, {self.url}, does not answer: {problem}")
+            self._say_waiting(problem)
             # Not all at the same moment.
             self._stop.wait(wait * random.uniform(0.8, 1.2))
-            waited, pause = waited + wait, min(pause * 2, 15)
+            pause = min(pause * 2, 15)
+
+    @contextlib.contextmanager
+    def _said_if_silent(self) -> Iterator[None]:
+        """While an answer is waited for."""
+        timer = threading.Timer(SILENCE, self._say_waiting, ["nothing came so far."])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _say_waiting(self, problem: str) -> None:
+        """Once a minute for all requests that wait at the same time."""
+        now = time.monotonic()
+        if now - self._said > 60:
+            self._said = now
+            self._say(f"Waiting for the {self.role}, {self.url}: {problem}")
 
     def _answer(self, method: str, path: str, content: bytes | None, most: float) -> httpx.Response:
         request = self._http.build_request(method, self.url + path, content=content)
@@ -193,22 +230,34 @@ class Server:
             answer.close()
         return answer
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        of: type = object,
+    ) -> Any:
         """What it answers.
 
-        :raises CopyError: when that is no success.
+        :param of: the type that it has when Chroma answers.
+        :raises CopyError: when it is something else, or no success.
         """
         content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        return self._result(self._send(method, path, content), f"{method} {path.split('?')[0]}")
+        what = f"{method} {path.split('?')[0]}"
+        return self._result(self._send(method, path, content), what, of)
 
-    def _result(self, answer: httpx.Response, what: str) -> Any:
+    def _unlike_chroma(self, what: str) -> CopyError:
+        return CopyError(f"The {self.role}, {self.url}, does not answer {what} as Chroma does.")
+
+    def _result(self, answer: httpx.Response, what: str, of: type = object) -> Any:
         if answer.is_success:
             try:
-                return answer.json()
-            except ValueError:
-                raise CopyError(
-                    f"The {self.role}, {self.url}, answers {what} with something else than JSON."
-                ) from None
+                result = answer.json()
+            except (ValueError, RecursionError):
+                raise self._unlike_chroma(what) from None
+            if not isinstance(result, of):
+                raise self._unlike_chroma(what)
+            return result
         reason = _reason(answer)
         if answer.status_code == 401:
             option = f"--{self.role}-credential-file, --{self.role}-auth"
@@ -237,12 +286,21 @@ class Server:
     # What it has.
 
     def _databases(self, tenant: str) -> list[str]:
-        """All of a tenant; where a server cannot list them, those that were chosen."""
-        if self._api == "/api/v2":
-            path = f"{self._api}/tenants/{_segment(tenant)}/databases"
-            if self._send("GET", path).status_code != 405:
-                return [it["name"] for it in self._all(f"{path}?")]
-        return list(self.names.databases or ["default_database"])
+        """All of a tenant; where a server cannot list them, those of the chosen that are there.
+
+        :raises CopyError: when there is no such tenant.
+        """
+        path = f"{self._api}/tenants/{_segment(tenant)}"
+        listed: list[str] | None = None
+        if self._api == "/api/v2" and self._send("GET", f"{path}/databases").status_code != 405:
+            listed = [it["name"] for it in self._all(f"{path}/databases?")]
+        if not listed and not self._is_there(path):
+            raise CopyError(f"--tenant {tenant}: the source has none of that name.")
+        if listed is not None:
+            return listed
+        chosen = self.names.databases or ["default_database"]
+        paths = {it: self._database_path(Collection(tenant, it, "")) for it in chosen}
+        return [it for it in chosen if self._is_there(paths[it])]
 
     def collections(self) -> list[Collection]:
         """Those that were chosen."""
@@ -251,12 +309,15 @@ class Server:
             for tenant in self.names.tenants or ["default_tenant"]
             for database in self._databases(tenant)
         ]
-        databases = only(self.names.databases, [it for _, it in pairs], "database")
+        tenants = ", ".join(self.names.tenants or ["default_tenant"])
+        databases = only(self.names.databases, [it for _, it in pairs], "database", tenants)
+        pairs = [it for it in pairs if it[1] in databases]
+        self.places = [f"{tenant}/{database}" for tenant, database in pairs]
         found: list[Collection] = []
         for tenant, database in pairs:
-            if database in databases:
-                found += self._all_collections(tenant, database)
-        names = only(self.names.collections, [it.name for it in found], "collection")
+            found += self._all_collections(tenant, database)
+        places = ", ".join(self.places)
+        names = only(self.names.collections, [it.name for it in found], "collection", places)
         return [it for it in found if it.name in names]
 
     def _all_collections(self, tenant: str, database: str) -> list[Collection]:
@@ -268,14 +329,17 @@ class Server:
         found: dict[str, Mapping[str, Any]] = {}
         while True:
             before = len(found)
-            answer = self._call("GET", f"{path}limit=100&offset={before}")
+            answer = self._call("GET", f"{path}limit=100&offset={before}", of=list)
+            if not all(isinstance(it, dict) and {"id", "name"} <= it.keys() for it in answer):
+                raise self._unlike_chroma(f"GET {path[:-1]}")
             found |= {it["id"]: it for it in answer}
             if len(found) == before:
                 return list(found.values())
 
     def count(self, collection: Collection) -> int:
         """How many records it has."""
-        return int(self._call("GET", self._path(collection, "count")))
+        count: int = self._call("GET", self._path(collection, "count"), of=int)
+        return count
 
     def pages(self, collection: Collection, size: int) -> Iterator[Page]:
         """All records, with those that come meanwhile, as far as they come behind the others.
@@ -334,7 +398,13 @@ class Server:
         content = json.dumps({**body, "include": include}).encode()
         path = self._path(collection, "get")
         answer = self._send("POST", path, content, most=most)
-        rows: Mapping[str, Any] = self._result(answer, f"POST {path}")
+        rows: Mapping[str, Any] = self._result(answer, f"POST {path}", dict)
+        ids = rows.get("ids")
+        columns = [rows.get(name) for name in include]
+        if not isinstance(ids, list) or any(
+            it is not None and not (isinstance(it, list) and len(it) == len(ids)) for it in columns
+        ):
+            raise self._unlike_chroma(f"POST {path}")
         if include and rows["ids"]:
             self._bytes_per_record = max(1.0, len(answer.content) / len(rows["ids"]))
         return rows
@@ -372,7 +442,10 @@ class Server:
         path = f"{path}/{_segment(collection.name)}"
         if not self._is_there(path):
             return None
-        return _collection(collection.tenant, collection.database, self._call("GET", path))
+        answer = self._call("GET", path, of=dict)
+        if not {"id", "name"} <= answer.keys():
+            raise self._unlike_chroma(f"GET {path}")
+        return _collection(collection.tenant, collection.database, answer)
 
     def _database_path(self, collection: Collection) -> str:
         if self._api == "/api/v1":
@@ -503,7 +576,7 @@ def _collection(tenant: str, database: str, answer: Mapping[str, Any]) -> Collec
 
 
 def _record(collection: Collection, rows: Mapping[str, Any], row: int) -> Record:
-    vector = rows["embeddings"][row]
+    vector = (rows.get("embeddings") or {row: None})[row]
     if vector is None or None in vector:
         raise CopyError(
             f"{collection.path}: the source gives no vector for the record {rows['ids'][row]!r}, "

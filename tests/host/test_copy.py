@@ -229,6 +229,22 @@ def test_a_stream_that_was_cut_off_is_told(source: Api, target: Api, tmp_path: P
     assert b"Error: file:- is cut off" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--tenant", "--database", "--collection"])
+@pytest.mark.parametrize("options", [[], ["--verify-only"]])
+def test_a_name_that_the_source_does_not_have_is_refused(
+    source: Api, target: Api, option: str, options: list[str]
+) -> None:
+    done = run(source.url, target.url, option, "ghost", *options)
+    assert done.returncode == 1
+    assert f"Error: {option} ghost: the source has none of that name" in done.stderr
+
+
+def test_an_empty_server_is_copied_with_a_line(source: Api, target: Api) -> None:
+    done = run(target.url, source.url)
+    assert done.returncode == 0
+    assert f"The source has no collections in {TENANT}/{DATABASE}" in done.stderr
+
+
 def test_other_names_are_given_to_tenant_and_database(source: Api, target: Api) -> None:
     chosen = ["--database", DATABASE, "--collection", "set", "--target-database", "third"]
     result = result_of(source.url, target.url, *chosen, "--verify")

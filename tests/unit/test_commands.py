@@ -18,10 +18,13 @@ from tests.unit.synthesis import template
 ROOT = Path(__file__).parents[2]
 
 
-def command(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def command(
+    folder: Path, module: str, *arguments: str, without: str = "boto3"
+) -> subprocess.CompletedProcess[str]:
+    """A command as it is run where another package is not installed."""
     run = (
         "import runpy, sys; "
-        f"sys.path.insert(0, {str(ROOT)!r}); sys.modules['boto3'] = None; "
+        f"sys.path.insert(0, {str(ROOT)!r}); sys.modules[{without!r}] = None; "
         f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
     )
     return subprocess.run(
@@ -55,6 +58,14 @@ def test_publishing_without_boto3_says_what_to_install(tmp_path: Path) -> None:
     done = command(tmp_path, "chroma_stack.publish", "--bucket", "templates")
     assert done.returncode == 1
     assert "extra 'publish'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("package", ["httpx", "tqdm"])
+def test_copying_without_its_packages_says_what_to_install(tmp_path: Path, package: str) -> None:
+    done = command(tmp_path, "chroma_stack.copy", "--help", without=package)
+    assert done.returncode == 1
+    assert f"Error: copying needs {package}, which the package's extra 'copy'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

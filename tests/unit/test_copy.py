@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -13,7 +14,8 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chroma_stack.copy import files, model
+from chroma_stack.copy import files, model, server
 from chroma_stack.copy.__main__ import main
 from chroma_stack.copy.errors import CopyError
 from chroma_stack.copy.files import FolderSource, FolderTarget, StreamSource, StreamTarget
@@ -484,7 +486,12 @@ def test_a_stream_that_does_not_agree_with_itself_is_refused(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"text", gzip.compress(b""), *(gzip.compress(it + b"\n") for it in NO_HEADS)],
+    [
+        b"",
+        b"text",
+        gzip.compress(b"", mtime=0),
+        *(gzip.compress(it + b"\n", mtime=0) for it in NO_HEADS),
+    ],
 )
 def test_another_stream_is_refused(content: bytes) -> None:
     with pytest.raises(CopyError, match=r"file:- is"):
@@ -680,6 +687,14 @@ def test_a_new_release_is_told_metadata_of_an_old_one() -> None:
             "--target-tenant needs a single one",
         ),
         (["http://a", "file:b", "--source-credential-file", "nowhere"], "nowhere cannot be read"),
+        *(
+            (["http://a", "file:b", option, "\udcff"], f"{option} '\\udcff' is no UTF-8")
+            for option in (
+                *("--tenant", "--database", "--collection"),
+                *("--target-tenant", "--target-database"),
+            )
+        ),
+        (["http://\udcff", "file:b"], "http://HOST:PORT"),
         (["http://a", "file:b", "--source-ca", "nowhere"], "--source-ca nowhere cannot be used"),
         (["https://a", "file:b", "--source-ca", __file__], "it has no certificate in PEM"),
     ],
@@ -791,8 +806,149 @@ def test_a_collection_that_is_not_there_is_named(
     folder_with(tmp_path / "one")
     given = [f"file:{tmp_path}/one", f"file:{tmp_path}/two", "--collection", "nothing"]
     assert main(given) == 1
-    assert "--collection nothing: the source has none of that name" in capsys.readouterr().err
+    said = "--collection nothing: the source has none of that name, which has documents, empty."
+    assert said in capsys.readouterr().err
     assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["--tenant", "other", "--database", "default_database"],
+        ["--tenant", "default_tenant", "--collection", "elsewhere"],
+        ["--database", "another", "--collection", "documents"],
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--verify-only"]])
+def test_names_that_are_not_in_the_same_place_are_refused(
+    names: list[str], options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = FolderTarget(tmp_path / "one", "1.0.0", resume=False)
+    target.prepare(DOCUMENTS)
+    target.prepare(Collection("other", "another", "elsewhere"))
+    target.complete()
+    given = [f"file:{tmp_path}/one", f"file:{tmp_path}/two"]
+    assert main([*given, *names, *options]) == 1
+    assert "the source has none of that name" in capsys.readouterr().err
+
+
+def test_a_source_without_collections_is_copied_and_said_to_be_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    FolderTarget(tmp_path / "one", "1.0.0", resume=False).complete()
+    assert main([f"file:{tmp_path}/one", f"file:{tmp_path}/two"]) == 0
+    assert "The source has no collections." in capsys.readouterr().err
+    assert FolderSource(tmp_path / "two").collections() == []
+
+
+# What does not answer as Chroma does.
+
+
+@contextlib.contextmanager
+def answering(answers: dict[str, object]) -> Iterator[str]:
+    """A server that answers JSON by the last part of a path, and the others never."""
+    ended = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.partition("?")[0].rpartition("/")[2]
+            if name not in answers:
+                ended.wait()
+                return
+            content = json.dumps(answers[name]).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        ended.set()
+        server.shutdown()
+        server.server_close()
+
+
+ONE: dict[str, object] = {"id": "1", "name": "one", "dimension": 1}
+CHROMA: dict[str, object] = {
+    "heartbeat": {"nanosecond heartbeat": 1},
+    "pre-flight-checks": {"max_batch_size": 100},
+    "version": "1.0.0",
+    "openapi.json": {},
+    "databases": [ONE],
+    "collections": [ONE],
+    "count": 1,
+    "get": {"ids": ["1"], "embeddings": [[1.0]]},
+}
+
+
+def test_a_server_of_which_the_tests_know_the_answers_is_copied(tmp_path: Path) -> None:
+    with answering(CHROMA) as url:
+        assert main([url, f"file:{tmp_path}/copy"]) == 0
+    [collection] = FolderSource(tmp_path / "copy").collections()
+    assert all_records(FolderSource(tmp_path / "copy"), collection) == [
+        Record("1", struct.pack("<f", 1))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("pre-flight-checks", []),
+        ("pre-flight-checks", "x"),
+        ("version", {}),
+        ("databases", {"name": "one"}),
+        ("databases", ["one"]),
+        ("collections", None),
+        ("collections", [{"id": "1"}]),
+        ("count", "many"),
+        ("get", []),
+        ("get", {}),
+        ("get", {"ids": 1}),
+        ("get", {"ids": ["1"], "embeddings": []}),
+    ],
+)
+def test_an_answer_that_is_not_as_chromas_is_a_sentence(
+    name: str, answer: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering({**CHROMA, name: answer}) as url:
+        assert main([url, f"file:{tmp_path}/copy"]) == 1
+    [error] = [it for it in capsys.readouterr().err.splitlines() if it.startswith("Error: ")]
+    assert error.startswith(f"Error: The source, {url}, does not answer ")
+    assert f"/{name} as Chroma does" in error
+
+
+def test_records_without_vectors_are_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering({**CHROMA, "get": {"ids": ["1"]}}) as url:
+        assert main([url, f"file:{tmp_path}/copy"]) == 1
+    assert "the source gives no vector for the record '1'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["heartbeat", "pre-flight-checks", "version", "count", "get"])
+def test_a_server_that_says_nothing_is_waited_for_with_a_line_and_not_for_ever(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(server, "SILENCE", 0.05)
+    monkeypatch.setattr(server, "SHORT_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(server, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(server, "PATIENCE", 0.1)
+    with answering({key: it for key, it in CHROMA.items() if key != name}) as url:
+        assert main([url, f"file:{tmp_path}/copy"]) == 1
+    errors = capsys.readouterr().err
+    assert f"Waiting for the source, {url}: nothing came so far." in errors
+    assert f"Error: The source, {url}, does not answer: timed out." in errors
 
 
 def test_the_command_needs_neither_the_cdk_nor_node(tmp_path: Path) -> None:
