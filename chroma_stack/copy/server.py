@@ -525,17 +525,7 @@ class Server:
         if not self._takes_lists:
             for record in records:
                 _refuse_lists(collection, record)
-        body: dict[str, Any] = {
-            "ids": [it.id for it in records],
-            "embeddings": [self._vector(it.vector) for it in records],
-            "documents": [it.document for it in records],
-            "metadatas": [dict(it.metadata) if it.metadata else None for it in records],
-            "uris": [it.uri for it in records],
-        }
-        for name in ("documents", "metadatas", "uris"):
-            if not any(it is not None for it in body[name]):
-                del body[name]
-        content = json.dumps(body, separators=(",", ":")).encode()
+        content = upsert_body(records, self._base64)
         path = self._path(collection, "upsert")
         half = len(records) // 2
         if len(content) <= REQUEST_BYTES or not half:
@@ -549,9 +539,6 @@ class Server:
         self._upsert(collection, records[:half])
         self._upsert(collection, records[half:])
 
-    def _vector(self, vector: bytes) -> str | list[float]:
-        return base64.b64encode(vector).decode() if self._base64 else to_numbers(vector)
-
     def finish(self) -> None:
         """Nothing comes behind the records."""
 
@@ -560,6 +547,27 @@ class Server:
 
     def close(self) -> None:
         """Nothing: what was written is there."""
+
+
+def upsert_body(records: Sequence[Record], in_base64: bool) -> bytes:
+    """The request that writes records.
+
+    :param in_base64: whether the server takes vectors so.
+    """
+    body: dict[str, Any] = {
+        "ids": [it.id for it in records],
+        "embeddings": [
+            base64.b64encode(it.vector).decode() if in_base64 else to_numbers(it.vector)
+            for it in records
+        ],
+        "documents": [it.document for it in records],
+        "metadatas": [dict(it.metadata) if it.metadata else None for it in records],
+        "uris": [it.uri for it in records],
+    }
+    for name in ("documents", "metadatas", "uris"):
+        if not any(it is not None for it in body[name]):
+            del body[name]
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def _collection(tenant: str, database: str, answer: Mapping[str, Any]) -> Collection:

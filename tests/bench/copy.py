@@ -3,7 +3,7 @@
     python -m tests.bench.copy --records 1000000
 
 The speed is that of a copy between two servers of the current release, beside one program that sends
-the same batches, made before, to a third one. All of them share this computer.
+the very requests that a copy sends, made before and one after the other, to a third one. All of them share this computer.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from typing import Any
 
 import httpx
 
+from chroma_stack.copy.model import Record, to_bytes
+from chroma_stack.copy.server import upsert_body
 from tests.host.chroma_servers import CURRENT, ChromaServer
 
 COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
@@ -84,16 +86,18 @@ def _server() -> Iterator[ChromaServer]:
 
 
 def _body(first: int, dimensions: int, document: int, batch: int = BATCH) -> bytes:
-    """The request that adds a batch."""
+    """The request that adds a batch, as a copy sends it."""
     draw, numbers = random.Random(first), range(first, first + batch)
-    return json.dumps(
-        {
-            "ids": [f"record {number}" for number in numbers],
-            "embeddings": [[round(draw.random(), 7) for _ in range(dimensions)] for _ in numbers],
-            "documents": [f"document {number} ".ljust(document, "x") for number in numbers],
-            "metadatas": [{"number": number, "even": number % 2 == 0} for number in numbers],
-        }
-    ).encode()
+    records = [
+        Record(
+            f"record {number}",
+            to_bytes(round(draw.random(), 7) for _ in range(dimensions)),
+            f"document {number} ".ljust(document, "x"),
+            {"number": number, "even": number % 2 == 0},
+        )
+        for number in numbers
+    ]
+    return upsert_body(records, in_base64=True)
 
 
 def _create(server: ChromaServer, configuration: dict[str, Any] | None = None) -> str:
@@ -110,7 +114,7 @@ def _send(server: ChromaServer, bodies: list[bytes]) -> float:
     with httpx.Client(base_url=f"http://{server.address}", timeout=600, headers=headers) as client:
         begun = time.monotonic()
         for body in bodies:
-            client.post(f"{path}/add", content=body).raise_for_status()
+            client.post(f"{path}/upsert", content=body).raise_for_status()
         return time.monotonic() - begun
 
 
@@ -130,7 +134,7 @@ def _fill(server: ChromaServer, records: int) -> None:
             for first, size in zip(starts, sizes, strict=True)
         ]
         while made:
-            client.post(f"{path}/add", content=made.pop(0).result()).raise_for_status()
+            client.post(f"{path}/upsert", content=made.pop(0).result()).raise_for_status()
 
 
 def _copy(source: ChromaServer, target: ChromaServer, records: int) -> tuple[float, float]:
