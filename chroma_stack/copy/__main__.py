@@ -410,7 +410,8 @@ def _end(code: int) -> NoReturn:
     """End the process, without waiting long for requests that a server does not answer."""
     deadline = time.monotonic() + GRACE
     for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
+        # One that an interruption kept from starting is listed too.
+        if thread is not threading.current_thread() and not thread.daemon and thread.is_alive():
             thread.join(max(0, deadline - time.monotonic()))
     with contextlib.suppress(OSError):
         sys.stdout.flush()

@@ -951,6 +951,15 @@ def test_a_server_that_says_nothing_is_waited_for_with_a_line_and_not_for_ever(
     assert f"Error: The source, {url}, does not answer: timed out." in errors
 
 
+def test_an_interruption_while_a_thread_starts_ends_as_any_other() -> None:
+    code = (
+        "import threading; from chroma_stack.copy.__main__ import _end; "
+        "thread = threading.Thread(); threading._limbo[thread] = thread; _end(130)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    assert done.returncode == 130
+
+
 def test_the_command_needs_neither_the_cdk_nor_node(tmp_path: Path) -> None:
     folder_with(tmp_path / "one")
     code = (
