@@ -19,7 +19,7 @@ from chroma_stack.emulator.cdk import Cdk
 from chroma_stack.emulator.imds import InstanceMetadata
 from chroma_stack.emulator.moto_server import MotoServer
 from chroma_stack.emulator.requirements import PROGRAMS
-from tests.host.programs import wait_until
+from tests.host.programs import processes_of, wait_until
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 300
@@ -107,18 +107,6 @@ def test_the_metadata_service_tells_no_page_of_a_browser_and_no_other_user(
         metadata.close()
 
 
-def processes_in(folder: Path) -> list[str]:
-    """The command lines of the processes that work in a folder or below."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cwd").readlink().is_relative_to(folder):
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-        except OSError:  # ended, or the kernel's
-            continue
-    return found
-
-
 def test_nothing_is_left_of_an_emulator_that_is_interrupted_while_it_deploys(
     cdk_program: None, tmp_path: Path
 ) -> None:
@@ -142,8 +130,8 @@ def test_nothing_is_left_of_an_emulator_that_is_interrupted_while_it_deploys(
     while json.loads(process.stdout.readline())["stage"] != "deploy":
         pass
     app = "-m chroma_stack.emulator.app"
-    wait_until(lambda: any(app in it for it in processes_in(data)), "the app runs", PATIENCE)
+    wait_until(lambda: any(app in it for it in processes_of(data)), "the app runs", PATIENCE)
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 130
-    assert processes_in(data) == []
+    assert processes_of(data) == []
     assert not (data / "run").exists()

@@ -56,3 +56,17 @@ def wait_until(
         assert time.monotonic() - start < seconds, f"after {seconds} s still not: {what}"
         time.sleep(every)
     return time.monotonic() - start
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The command lines of the processes that work in a folder, or were given a file there."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            inside = (process / "cwd").readlink().is_relative_to(folder)
+        except OSError:  # ended, or the kernel's
+            continue
+        if inside or str(folder) in command:
+            found.append(command)
+    return found

@@ -22,7 +22,7 @@ from chroma_stack.emulator import requirements
 from chroma_stack.emulator.cdk import missing_programs
 from chroma_stack.emulator.folder import DISK, KEPT, LOCK
 from tests.host.chroma_servers import CURRENT, RECORDS, python_with_chroma
-from tests.host.programs import wait_until
+from tests.host.programs import processes_of, wait_until
 
 from .server import PATIENCE
 
@@ -139,20 +139,6 @@ class Try:
         self.acknowledged += map(int, done.stdout.split())
 
 
-def processes(folder: Path) -> list[str]:
-    """The processes that work in a folder, or were given a file there."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            inside = (process / "cwd").readlink().is_relative_to(folder)
-        except OSError:  # ended, or the kernel's
-            continue
-        if inside or str(folder) in command:
-            found.append(command)
-    return found
-
-
 @pytest.fixture(scope="module")
 def programs() -> None:
     """Skips what needs a program that is not installed."""
@@ -177,11 +163,11 @@ def test_ctrl_c_before_it_is_ready_ends_with_130_and_leaves_nothing(
     while json.loads(process.stdout.readline())["stage"] != "deploy":
         pass
     app = "chroma_stack.emulator.app"
-    wait_until(lambda: any(app in it for it in processes(tmp_path)), "the app runs", PATIENCE)
+    wait_until(lambda: any(app in it for it in processes_of(tmp_path)), "the app runs", PATIENCE)
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 130
     assert [it.name for it in (tmp_path / ".chroma-emulator").iterdir()] == [LOCK]
-    wait_until(lambda: not processes(tmp_path), "nothing runs any more", PATIENCE)
+    wait_until(lambda: not processes_of(tmp_path), "nothing runs any more", PATIENCE)
 
 
 def test_the_stages_of_the_boot_are_shown_until_the_server_is_ready(trial: Try) -> None:
@@ -245,7 +231,7 @@ def test_the_records_survive_the_instance_whose_place_another_one_takes(trial: T
 
 def test_ctrl_c_is_its_end_and_leaves_nothing_running(trial: Try) -> None:
     assert trial.interrupt() == 0
-    wait_until(lambda: not processes(trial.folder), "nothing runs any more", PATIENCE)
+    wait_until(lambda: not processes_of(trial.folder), "nothing runs any more", PATIENCE)
     folder = trial.folder / ".chroma-emulator"
     assert {it.name for it in folder.iterdir()} == {KEPT, LOCK, DISK}
 
